@@ -1,0 +1,706 @@
+"""From the disk to (image, mask): the data sets' layouts, splits, augmentations and loaders.
+
+python dataset.py prepare-celeb data/CelebAMask-HQ    # raw download -> image/<n>.jpg and mask/<n>.png
+"""
+
+import argparse
+import csv
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else every worker asks the network for a newer version
+
+import albumentations as A
+import cv2
+import numpy as np
+import pandas as pd
+from albumentations.pytorch import ToTensorV2
+from PIL import Image
+from sklearn.model_selection import KFold, StratifiedGroupKFold
+from torch import Generator, Tensor, randint, randperm
+from torch.utils.data import DataLoader, Dataset, Sampler
+from tqdm import tqdm
+
+from utils import UserError, atomic
+
+SPLIT_SEED = 0  # not --seed: runs with other seeds validate on the same photos, so that their scores compare
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+
+
+# ---------------------------------------------------------------------------------------------------- photos and masks
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Read a photo as RGB uint8 (H, W, 3), upright. Raises UserError."""
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise UserError(f"{path}: {'cannot be read as a photo' if path.is_file() else 'no such file'}")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def read_mask(path: Path, shape: tuple[int, int]) -> np.ndarray:
+    """Read a mask file as uint8 {0, 1} of `shape` (height, width).
+
+    Values above half are hair, so that JPEG masks work; a mask that holds 0 and 1 alone is taken as it is. Where its
+    size differs from the photo's it is resized, if the proportions agree within 2%. Raises UserError.
+    """
+    mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    if mask is None:
+        raise UserError(f"{path}: {'cannot be read as a mask' if path.is_file() else 'no such file'}")
+    if mask.max() <= 1:
+        mask = mask * 255
+    if mask.shape != shape:
+        check_proportions(path, mask.shape, shape)
+        mask = cv2.resize(mask, shape[::-1], interpolation=cv2.INTER_LINEAR)
+    return (mask > 127).astype(np.uint8)
+
+
+def check_proportions(path: Path, mask: tuple[int, int], photo: tuple[int, int]) -> None:
+    """Raise UserError where a mask (height, width) cannot be of a photo (height, width)."""
+    if abs(mask[0] * photo[1] - mask[1] * photo[0]) > 0.02 * mask[0] * photo[1]:
+        raise UserError(f"{path}: the mask is {mask[1]}×{mask[0]} but its photo {photo[1]}×{photo[0]}")
+
+
+def check_picture(path: Path) -> tuple[int, int]:
+    """The (height, width) of a picture file that is whole, at the cost of its first and last bytes only.
+
+    Raises:
+        UserError: missing, empty, not a picture, or a JPEG or PNG cut off.
+    """
+    ends = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
+    try:
+        with Image.open(path) as picture:
+            end = ends.get(picture.format)
+            if end is not None:
+                picture.fp.seek(-len(end), os.SEEK_END)
+            if end is None or picture.fp.read() != end:  # other formats, and files with something behind the picture
+                picture.fp.seek(0)
+                picture.load()
+            width, height = picture.size
+            # Tag 274 is EXIF's orientation; from 5 on the picture is stored lying on its side.
+            return (width, height) if picture.getexif().get(274, 1) >= 5 else (height, width)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path}: not a whole picture ({error}); replace or remove it") from error
+
+
+def rasterise(curves: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
+    """Fill closed curves, as a union, into a mask.
+
+    Args:
+        curves: float (points, 2) each, x and y in pixels; pixel (0, 0) covers x and y from 0 to 1. May leave the frame.
+        shape: (height, width).
+
+    Returns:
+        uint8 {0, 1} (height, width).
+    """
+    mask = np.zeros(shape, np.uint8)
+    for curve in curves:  # one call each: a single call with all of them would cancel where two overlap
+        # OpenCV's integer coordinates are pixel centres; `shift` gives it 8 bits behind the point.
+        points = np.round((curve - 0.5) * 256).astype(np.int32)
+        cv2.fillPoly(mask, [points], 1, shift=8)
+    return mask
+
+
+# ---------------------------------------------------------------------------------------------------- folders
+
+
+@dataclass(frozen=True)
+class FolderIndex:
+    """Photos and mask files in pairs: a folder with `image/` and `mask/`, or CelebAMask-HQ's download as it comes."""
+
+    root: Path
+    images: list[str]
+    masks: list[str]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def photo(self, row: int) -> Path:
+        return self.root / self.images[row]
+
+    def mask(self, row: int, shape: tuple[int, int]) -> np.ndarray:
+        return read_mask(self.root / self.masks[row], shape)
+
+    def check(self, row: int) -> None:
+        """Raise UserError unless the row's two files are whole and of the same proportions."""
+        shape = check_picture(self.photo(row))
+        check_proportions(self.root / self.masks[row], check_picture(self.root / self.masks[row]), shape)
+
+    def split(self, fold: int, n_folds: int) -> dict[str, np.ndarray]:
+        """Rows of `train`, `valid` and, with CelebAMask-HQ's mapping file, `test` (then `fold` has no meaning)."""
+        mapping = self.root / "CelebA-HQ-to-CelebA-mapping.txt"
+        if not mapping.is_file():
+            if len(self) < n_folds:
+                raise UserError(f"{self.root}: {len(self)} photos cannot make {n_folds} folds")
+            folds = KFold(n_folds, shuffle=True, random_state=SPLIT_SEED).split(np.arange(len(self)))
+            train, valid = list(folds)[fold]
+            return {"train": train, "valid": valid}
+        original = pd.read_csv(mapping, sep=r"\s+", usecols=["idx", "orig_idx"]).set_index("idx")["orig_idx"]
+        try:
+            original = original.loc[[int(Path(image).stem) for image in self.images]].to_numpy()
+        except (KeyError, ValueError) as error:
+            raise UserError(f"{mapping}: does not list every photo of {self.root} ({error})") from error
+        # CelebA's own partition: https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html
+        part = np.digitize(original, [162_771, 182_638])
+        return {name: np.flatnonzero(part == number) for number, name in enumerate(("train", "valid", "test"))}
+
+
+def _by_number(path: Path) -> tuple:
+    return (0, int(path.stem), "") if path.stem.isdecimal() else (1, 0, path.stem)
+
+
+def _pictures(folder: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir(), key=_by_number):
+        if path.suffix.lower() in PHOTO_SUFFIXES and not path.name.startswith("."):
+            if path.stem in found:
+                raise UserError(f"{path}: {found[path.stem].name} has the same number; keep one of them")
+            found[path.stem] = path
+    return found
+
+
+def open_folder(root: Path) -> FolderIndex:
+    """Index a folder of photos and masks.
+
+    Args:
+        root: has `image/` and `mask/` (any picture format, same stems), or is the raw download of CelebAMask-HQ, whose
+            photos without hair are left out as `prepare_celeb` does.
+
+    Raises:
+        UserError: a missing or empty folder, a photo without mask or the reverse.
+    """
+    if not root.is_dir() or not any(root.iterdir()):
+        what = "is empty" if root.is_dir() else "no such folder"
+        raise UserError(f"{root}: {what}; data/README.md says how to get the data, --data_dir names another folder")
+    if (root / "image").is_dir() and (root / "mask").is_dir():
+        images, masks = _pictures(root / "image"), _pictures(root / "mask")
+        for one, other, what in ((images, masks, "mask"), (masks, images, "photo")):
+            if lonely := [stem for stem in one if stem not in other]:
+                raise UserError(f"{one[lonely[0]]}: has no {what}; {len(lonely)} such files, remove or complete them")
+        pairs = [(image, masks[stem]) for stem, image in images.items()]
+    elif (root / "CelebA-HQ-img").is_dir():
+        pairs = [(photo, mask) for photo, mask, _ in scan_celeb(root) if mask is not None]
+    else:
+        raise UserError(
+            f"{root}: has neither image/ and mask/ nor CelebA-HQ-img/ in it; data/README.md tells the layouts"
+        )
+    if not pairs:
+        raise UserError(f"{root}: no photos in it; data/README.md says how to get the data")
+    relative = [(str(image.relative_to(root)), str(mask.relative_to(root))) for image, mask in pairs]
+    return FolderIndex(root, [image for image, _ in relative], [mask for _, mask in relative])
+
+
+def scan_celeb(root: Path) -> Iterator[tuple[Path, Path | None, str]]:
+    """Go through CelebAMask-HQ's download: photo, hair mask or None, and one of `hair`, `no hair`, `no annotation`.
+
+    A photo shows no hair when it has masks of other parts but none of hair.
+    """
+    annotations = root / "CelebAMask-HQ-mask-anno"
+    parts: dict[str, set[str]] = {}
+    for path in annotations.glob("*/*.png"):
+        number, part = path.stem.split("_", 1)
+        parts.setdefault(number, set()).add(part)
+    for photo in _pictures(root / "CelebA-HQ-img").values():
+        if not photo.stem.isdecimal():
+            continue
+        number = f"{int(photo.stem):05d}"
+        if "hair" in parts.get(number, ()):
+            yield photo, annotations / str(int(photo.stem) // 2000) / f"{number}_hair.png", "hair"
+        else:
+            yield photo, None, "no hair" if number in parts else "no annotation"
+
+
+def prepare_celeb(root: Path, output: Path | None = None, keep_hairless: bool = False) -> pd.Series:
+    """Turn CelebAMask-HQ's download into `image/<n>.jpg` and `mask/<n>.png`; what is there already is kept.
+
+    Photos and masks are linked (hard links) where the file system allows and copied elsewhere.
+
+    Args:
+        root: the download, with `CelebA-HQ-img/` and `CelebAMask-HQ-mask-anno/`.
+        output: where `image/` and `mask/` go; `root` itself where not given.
+        keep_hairless: give a photo without hair an empty mask instead of leaving it out.
+
+    Returns:
+        Number of photos by outcome: `hair`, `no hair, empty mask` or `no hair, left out`, `no annotation, left out`,
+        `unreadable, left out`.
+
+    Raises:
+        UserError: `root` is not the download.
+    """
+    output = output or root
+    if not (root / "CelebA-HQ-img").is_dir() or not (root / "CelebAMask-HQ-mask-anno").is_dir():
+        raise UserError(
+            f"{root}: has no CelebA-HQ-img/ and CelebAMask-HQ-mask-anno/; data/README.md says how to get them"
+        )
+    (output / "image").mkdir(parents=True, exist_ok=True)
+    (output / "mask").mkdir(exist_ok=True)
+    outcome: Counter[str] = Counter()
+    for photo, mask, kind in tqdm(list(scan_celeb(root)), desc="prepare", unit="photo"):
+        if kind == "no annotation" or (kind == "no hair" and not keep_hairless):
+            outcome[f"{kind}, left out"] += 1
+            continue
+        try:
+            shape = check_picture(photo)
+            if mask is not None:
+                check_proportions(mask, check_picture(mask), shape)
+        except UserError as error:
+            tqdm.write(f"left out: {error}")
+            outcome["unreadable, left out"] += 1
+            continue
+        target = output / "mask" / f"{photo.stem}.png"
+        if mask is not None:
+            _link(mask, target)
+        elif not target.exists():
+            with atomic(target) as temporary:
+                cv2.imwrite(str(temporary), np.zeros(shape, np.uint8))
+        _link(photo, output / "image" / photo.name)
+        outcome[kind if mask is not None else "no hair, empty mask"] += 1
+    mapping = root / "CelebA-HQ-to-CelebA-mapping.txt"
+    if mapping.is_file():
+        _link(mapping, output / mapping.name)
+    return pd.Series(outcome, name="photos", dtype=int)
+
+
+def _link(source: Path, target: Path) -> None:
+    if target.exists():
+        return
+    try:
+        os.link(source.resolve(), target)
+    except OSError:  # another file system, or one without links
+        with atomic(target) as temporary:
+            shutil.copyfile(source, temporary)
+
+
+# ---------------------------------------------------------------------------------------------------- Korean index
+
+LABELS = (
+    *("sex", "age", "length", "curl", "bang", "loss", "side", "color", "basestyle"),
+    *("horizontal", "vertical", "before-after"),
+)
+INDEX_VERSION = 1
+_NOT_NUMBER = bytes(c if chr(c) in "0123456789.+-eE" else 32 for c in range(256))  # for bytes.translate
+
+
+def parse_polygon(text: str) -> list[np.ndarray]:
+    """Parse `"[[{'x': 1.5, 'y': -2}, …], …]"` into curves, float32 (points, 2) each, without an object per point.
+
+    Raises:
+        ValueError: a coordinate is not a finite number or is missing.
+    """
+    curves = []
+    for curve in text.split("]"):
+        x, y = curve.find("x"), curve.find("y")
+        if x < 0 and y < 0:
+            continue
+        numbers = np.array(curve.encode().translate(_NOT_NUMBER).split(), dtype=np.float32)
+        if not numbers.size == 2 * curve.count("x") == 2 * curve.count("y") or not np.isfinite(numbers).all():
+            raise ValueError("not a number")
+        points = numbers.reshape(-1, 2)
+        curves.append(points if x < y else points[:, ::-1])
+    return curves
+
+
+class KoreanIndex:
+    """The Korean data set as arrays on disk, memory-mapped: all workers share one copy, however they are started.
+
+    Photo `row` has the curves `rows[row]:rows[row + 1]`, and curve `c` the points `curves[c]:curves[c + 1]`.
+    """
+
+    def __init__(self, root: Path, folder: Path) -> None:
+        self.root, self.folder = root, folder
+        self.paths = np.load(folder / "paths.npy", mmap_mode="r")
+        self.sizes = np.load(folder / "sizes.npy", mmap_mode="r")
+        self.rows = np.load(folder / "rows.npy", mmap_mode="r")
+        self.curves = np.load(folder / "curves.npy", mmap_mode="r")
+        self.points = np.load(folder / "points.npy", mmap_mode="r")
+
+    def __reduce__(self) -> tuple:
+        return KoreanIndex, (self.root, self.folder)  # a spawned worker maps the files again instead of copying them
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def photo(self, row: int) -> Path:
+        return self.root / self.paths[row].decode()
+
+    def polygon(self, row: int) -> list[np.ndarray]:
+        """The hair's curves, float32 (points, 2) each, in pixels of the frame that the CSV row tells."""
+        first, last = self.rows[row], self.rows[row + 1]
+        return [self.points[self.curves[c] : self.curves[c + 1]] for c in range(first, last)]
+
+    def mask(self, row: int, shape: tuple[int, int]) -> np.ndarray:
+        """The hair as uint8 {0, 1} of `shape` (height, width), the photo's own."""
+        scale = np.float32([shape[1], shape[0]]) / self.sizes[row][::-1]
+        return rasterise([curve * scale for curve in self.polygon(row)], shape)
+
+    def check(self, row: int) -> None:
+        """Raise UserError unless the row's photo is whole and has the proportions of its polygon's frame."""
+        check_proportions(self.photo(row), tuple(self.sizes[row]), check_picture(self.photo(row)))
+
+    def labels(self) -> pd.DataFrame:
+        """The salon's labels of each row: `source` and the columns of LABELS that the CSV files have."""
+        return pd.read_csv(self.folder / "labels.csv", dtype={"source": str})
+
+    def split(self, fold: int, n_folds: int) -> dict[str, np.ndarray]:
+        """Rows of `train` and `valid`: no `source` on both sides, sex and length in equal shares."""
+        labels = self.labels()
+        style = labels.reindex(columns=["sex", "length"]).astype(str).agg(" ".join, axis=1)
+        if labels["source"].nunique() < n_folds:
+            raise UserError(f"{self.root}: {labels['source'].nunique()} people cannot make {n_folds} folds")
+        folds = StratifiedGroupKFold(n_folds, shuffle=True, random_state=SPLIT_SEED)
+        train, valid = list(folds.split(style, style, groups=labels["source"]))[fold]
+        return {"train": train, "valid": valid}
+
+
+def open_korean(root: Path) -> KoreanIndex:
+    """Open the Korean data set, building its index if there is none of these very CSV files.
+
+    Args:
+        root: the clone of `niahair/ganhackerton`, or its `dataset` folder.
+
+    Raises:
+        UserError: no CSV files, one that cannot be read, or more than a tenth of the rows unusable.
+    """
+    home = root / "dataset" if (root / "dataset").is_dir() else root
+    files = sorted(home.glob("dataindex_*.csv"))
+    if not files:
+        raise UserError(
+            f"{home}: no dataindex_*.csv; data/README.md says how to get the data, --data_dir names a folder"
+        )
+    facts = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    key = hashlib.sha256(json.dumps([INDEX_VERSION, facts]).encode()).hexdigest()[:16]
+    place = _index_place(home)
+    if not (place / key).is_dir():  # it is moved into place when complete, so that it is whole or not there
+        with atomic(place / key) as temporary:
+            temporary.mkdir()
+            _build_index(home, files, temporary)
+        for old in place.iterdir():
+            if old.name != key:
+                shutil.rmtree(old, ignore_errors=True)
+    return KoreanIndex(home, place / key)
+
+
+def _index_place(home: Path) -> Path:
+    beside = home / "hair_index"
+    if os.access(home, os.W_OK) or beside.is_dir():
+        return beside
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    return cache / "hair-segmentation" / hashlib.sha256(str(home.resolve()).encode()).hexdigest()[:16]
+
+
+def _build_index(home: Path, files: list[Path], folder: Path) -> None:
+    there = {path.relative_to(home).as_posix() for path in home.glob("*/**/*") if path.suffix == ".jpg"}
+    paths, sizes, labels, points = [], [], [], []
+    points_in_curve, curves_in_row = [], []
+    unusable = []
+    for file in tqdm(files, desc="index", unit="file"):
+        frame = _read_csv(file)
+        keep = []
+        rows = zip(frame["path"], frame["polygon1"], frame["height"], frame["width"], strict=True)
+        for number, (path, text, height, width) in enumerate(rows):
+            local = _local_path(str(path), there)
+            curves, reason = _usable(local, text, height, width)
+            if reason:
+                unusable.append((file.name, number + 2, path, reason))  # line 1 is the header
+                continue
+            keep.append(number)
+            paths.append(local.encode())
+            sizes.append((height, width))
+            points.extend(curves)
+            points_in_curve.extend(len(curve) for curve in curves)
+            curves_in_row.append(len(curves))
+        labels.append(frame.iloc[keep].reindex(columns=["source", *LABELS]))
+    with (folder / "unusable.csv").open("w", newline="", encoding="utf-8") as out:
+        csv.writer(out).writerows([("file", "line", "path", "reason"), *unusable])
+    if unusable:
+        reasons = Counter(reason for *_, reason in unusable)
+        print(f"{len(unusable)} rows are unusable: {dict(reasons)}")
+        if len(unusable) > 0.1 * (len(unusable) + len(paths)):
+            file, line, path, reason = unusable[0]
+            raise UserError(
+                f"{home}: more than a tenth of the rows is unusable; the first is {file} line {line}: {reason}"
+            )
+    np.save(folder / "paths.npy", np.array(paths))
+    np.save(folder / "sizes.npy", np.array(sizes, np.float32))
+    np.save(folder / "rows.npy", np.cumsum([0, *curves_in_row], dtype=np.int64))
+    np.save(folder / "curves.npy", np.cumsum([0, *points_in_curve], dtype=np.int64))
+    np.save(folder / "points.npy", np.concatenate(points))
+    pd.concat(labels).to_csv(folder / "labels.csv", index=False)
+
+
+def _read_csv(file: Path) -> pd.DataFrame:
+    wanted = {"path", "source", "polygon1", "height", "width", *LABELS}
+    try:
+        frame = pd.read_csv(file, usecols=lambda column: column in wanted, dtype={"polygon1": str, "source": str})
+    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise UserError(f"{file}: cannot be read, get it anew ({str(error).splitlines()[0]})") from error
+    if missing := {"path", "source", "polygon1", "height", "width"} - set(frame.columns):
+        raise UserError(f"{file}: the column {sorted(missing)[0]} is missing")
+    return frame
+
+
+def _local_path(path: str, there: set[str]) -> str | None:
+    """The path below the data folder: the publisher's CSV files name an `images/` folder that the download lacks."""
+    local = re.sub(r"^.*?/dataset/", "", path)
+    partition, _, name = local.partition("/")
+    candidates = (local, f"{partition}/{name.removeprefix('images/')}", f"{partition}/images/{name}")
+    return next((candidate for candidate in candidates if candidate in there), None)
+
+
+def _usable(path: str | None, text: object, height: float, width: float) -> tuple[list[np.ndarray], str | None]:
+    """The curves of a row, and why it cannot be used, or None."""
+    if path is None:
+        return [], "no file"
+    if not isinstance(text, str) or not text.strip("[] "):
+        return [], "no polygon"
+    try:
+        curves = [curve for curve in parse_polygon(text) if len(curve) >= 3]
+    except ValueError:
+        return [], "not a number"
+    if not (height >= 1 and width >= 1):
+        return [], "not a number"
+    return curves, None if curves else "fewer than three points"
+
+
+# ---------------------------------------------------------------------------------------------------- sets of photos
+
+
+class PhotoSet:
+    """Rows of one or more indexes in one order.
+
+    Holds two small arrays instead of a list of rows: 256,679 tuples would be copied into every worker.
+    """
+
+    def __init__(self, indexes: list, rows: list[np.ndarray]) -> None:
+        self.indexes = indexes
+        self.part = np.repeat(np.arange(len(rows), dtype=np.uint8), [len(r) for r in rows])
+        self.row = np.concatenate(rows).astype(np.int32)
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def path(self, i: int) -> Path:
+        return self.indexes[self.part[i]].photo(self.row[i])
+
+    def load(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        """Photo i as RGB uint8 (H, W, 3) and its mask as uint8 {0, 1} (H, W). Raises UserError."""
+        image = read_image(self.path(i))
+        return image, self.indexes[self.part[i]].mask(self.row[i], image.shape[:2])
+
+    def check(self) -> None:
+        """Raise a UserError that names the first file that is missing or broken, before hours of training find it."""
+        for part, row in zip(tqdm(self.part, desc="check", unit="photo", leave=False), self.row, strict=True):
+            self.indexes[part].check(row)
+
+
+def split(indexes: list, fold: int, n_folds: int, limit: int | None = None) -> tuple[PhotoSet, PhotoSet]:
+    """Training and validation photos of all indexes; `limit` keeps about that many of both together, in shares."""
+    rows = [index.split(fold, n_folds) for index in indexes]
+    train, valid = [part["train"] for part in rows], [part["valid"] for part in rows]
+    if limit is not None:
+        share = min(1.0, limit / sum(map(len, train + valid)))
+        rng = np.random.default_rng(SPLIT_SEED)
+        train, valid = (
+            [np.sort(rng.permutation(part)[: max(2, round(share * len(part)))]) for part in side]
+            for side in (train, valid)
+        )
+    return PhotoSet(indexes, train), PhotoSet(indexes, valid)
+
+
+def open_backgrounds(folders: list[str]) -> list[Path]:
+    """The photos in folders of pictures without people. Raises UserError."""
+    found = []
+    for folder in map(Path, folders):
+        pictures = _pictures(folder) if folder.is_dir() else {}
+        if not pictures:
+            raise UserError(f"{folder}: --backgrounds found no photos there")
+        found.extend(pictures.values())
+    return found
+
+
+# ---------------------------------------------------------------------------------------------------- transforms
+
+
+def eval_transform(size: int, mean: Sequence[float], std: Sequence[float]) -> A.Compose:
+    """Photo and mask to a square of `size`, proportions kept; the same as `inference.preprocess` (a test compares)."""
+    return A.Compose([*_letterbox(size), A.Normalize(mean, std), ToTensorV2()], strict=True)
+
+
+def train_transform(strength: str, size: int, mean: Sequence[float], std: Sequence[float]) -> A.Compose:
+    """Augmentations `none`, `light` or `heavy`: geometry on both, photometry on the photo while it is uint8."""
+    steps = {"none": _letterbox, "light": _light, "heavy": _heavy}[strength](size)
+    return A.Compose([*steps, A.Normalize(mean, std), ToTensorV2()], strict=True)
+
+
+def _letterbox(size: int) -> list:
+    return [
+        A.LongestMaxSize(size, area_for_downscale="image", mask_interpolation=cv2.INTER_NEAREST_EXACT),
+        A.PadIfNeeded(size, size),
+    ]
+
+
+def _light(size: int) -> list:
+    return [
+        *_letterbox(size),
+        A.HorizontalFlip(p=0.5),
+        A.Affine(scale=(0.9, 1.1), rotate=(-10, 10), translate_percent=(-0.05, 0.05), p=0.5),
+        A.RandomBrightnessContrast(p=0.3),
+        A.HueSaturationValue(hue_shift_limit=8, p=0.2),
+    ]
+
+
+def _heavy(size: int) -> list:
+    crop = A.RandomResizedCrop(
+        (size, size),
+        scale=(0.15, 1.0),
+        ratio=(0.7, 1.4),
+        area_for_downscale="image",
+        mask_interpolation=cv2.INTER_NEAREST_EXACT,
+    )
+    return [
+        A.OneOf([crop, A.Sequential(_letterbox(size))], p=1),
+        A.HorizontalFlip(p=0.5),
+        A.Affine(scale=(0.7, 1.25), rotate=(-35, 35), shear=(-8, 8), translate_percent=(-0.12, 0.12), p=0.5),
+        A.RandomBrightnessContrast(0.25, 0.25, p=0.5),
+        A.RandomGamma((70, 140), p=0.2),
+        A.HueSaturationValue(15, 40, 15, p=0.4),
+        A.ToGray(p=0.1),
+        A.OneOf(
+            [
+                A.GaussianBlur(sigma_limit=(0.5, 2.0)),
+                A.MotionBlur(blur_limit=(3, 7)),
+                A.ImageCompression(quality_range=(30, 80)),
+                A.GaussNoise(std_range=(0.02, 0.08)),
+            ],
+            p=0.35,
+        ),
+    ]
+
+
+def paste(
+    image: np.ndarray, mask: np.ndarray, canvas: np.ndarray, canvas_mask: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Shrink a photo to 1/8 to 2/3 of another one's shorter side and put it there: small heads, several people.
+
+    Args:
+        image, canvas: RGB uint8 (H, W, 3), of any two sizes.
+        mask, canvas_mask: uint8 {0, 1} (H, W) of the same.
+        rng: decides on size and place.
+
+    Returns:
+        The canvas with the photo on it, and its mask.
+    """
+    scale = np.exp(rng.uniform(np.log(1 / 8), np.log(2 / 3))) * min(canvas.shape[:2]) / max(image.shape[:2])
+    height, width = (max(8, round(side * scale)) for side in image.shape[:2])
+    top, left = (
+        int(rng.integers(0, space - side + 1)) for space, side in zip(canvas.shape, (height, width), strict=False)
+    )
+    canvas, canvas_mask = canvas.copy(), canvas_mask.copy()
+    window = np.s_[top : top + height, left : left + width]
+    canvas[window] = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    canvas_mask[window] = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+    return canvas, canvas_mask
+
+
+# ---------------------------------------------------------------------------------------------------- loading
+
+
+class HairDataset(Dataset):
+    """Photos as training reads them: float32 (3, S, S), mask float32 (1, S, S), and the photo's number."""
+
+    def __init__(self, photos: PhotoSet, transform: A.Compose, backgrounds: Sequence[Path] = ()) -> None:
+        self.photos, self.transform, self.backgrounds = photos, transform, backgrounds
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> tuple[Tensor, Tensor, int]:
+        """Load photo `i`; with a key (i, seed) the augmentations follow from the seed alone."""
+        i, seed = key if isinstance(key, tuple) else (key, None)
+        image, mask = self.photos.load(i)
+        if seed is not None:
+            self.transform.set_random_seed(seed)
+            if self.backgrounds:
+                image, mask = self._recompose(image, mask, np.random.default_rng(seed))
+        out = self.transform(image=image, mask=mask)
+        return out["image"], out["mask"][None].float(), i
+
+    def _recompose(
+        self, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Leave 65% of the photos, put 20% on a background and 8% on another photo; 7% are a background alone."""
+        draw = rng.random()
+        if draw < 0.65:
+            return image, mask
+        if draw < 0.73:
+            return paste(image, mask, *self.photos.load(int(rng.integers(len(self.photos)))), rng)
+        background = read_image(self.backgrounds[rng.integers(len(self.backgrounds))])
+        empty = np.zeros(background.shape[:2], np.uint8)
+        return (background, empty) if draw > 0.93 else paste(image, mask, background, empty, rng)
+
+
+class EpochSampler(Sampler):
+    """Photos of an epoch in an order, and with augmentation seeds, that follow from (seed, epoch) alone.
+
+    Thus workers never repeat one another, no two epochs are the same, and a run resumed in the middle of an epoch
+    (`start`) sees what it would have seen.
+    """
+
+    def __init__(self, length: int, seed: int) -> None:
+        self.length, self.seed, self.epoch, self.start = length, seed, 0, 0
+
+    def __len__(self) -> int:
+        return self.length - self.start
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        generator = Generator().manual_seed(self.seed * 100_003 + self.epoch)
+        order = randperm(self.length, generator=generator).tolist()
+        seeds = randint(2**31, (self.length,), generator=generator).tolist()
+        yield from list(zip(order, seeds, strict=True))[self.start :]
+
+
+def _quiet_worker(_: int) -> None:
+    cv2.setNumThreads(0)  # each worker is one process on one core already
+
+
+def build_loader(
+    dataset: HairDataset, batch_size: int, num_workers: int, seed: int | None = None, pin_memory: bool = False
+) -> DataLoader:
+    """A loader for training (with a seed: shuffled, last short batch dropped) or validation (without one)."""
+    return DataLoader(
+        dataset,
+        batch_size,
+        sampler=None if seed is None else EpochSampler(len(dataset), seed),
+        drop_last=seed is not None,  # batch normalisation cannot work on a last batch of one photo
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+        pin_memory=pin_memory,
+        worker_init_fn=_quiet_worker,
+        generator=Generator(),  # its own, so that making an iterator leaves the global random state as it was
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    prepare = commands.add_parser("prepare-celeb", help="raw download of CelebAMask-HQ -> image/ and mask/")
+    prepare.add_argument("dir", type=Path, help="the download")
+    prepare.add_argument("--output_dir", type=Path, help="default: the download's own folder")
+    prepare.add_argument("--keep_hairless", action="store_true", help="keep photos without hair, with an empty mask")
+    args = parser.parse_args()
+    print(prepare_celeb(args.dir, args.output_dir, args.keep_hairless).to_string())
+
+
+if __name__ == "__main__":
+    from utils import run
+
+    run(main)

@@ -1,0 +1,37 @@
+"""Drawn data in both layouts, made once for all tests; `cli` runs a script as a user would."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from make_sample import make_celeb, make_korean
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def celeb(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """CelebAMask-HQ's raw layout: 40 photos of 128 px, masks of 64 px, 4 heads bald."""
+    root = tmp_path_factory.mktemp("celeb")
+    make_celeb(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def korean(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Korean layout: 12 people with 3 photos each of 128 px."""
+    root = tmp_path_factory.mktemp("korean")
+    make_korean(root)
+    return root
+
+
+@pytest.fixture
+def cli(tmp_path: Path):
+    """Run `python script flags…` in an empty folder."""
+
+    def run(script: str, *flags: object) -> subprocess.CompletedProcess:
+        command = [sys.executable, str(ROOT / script), *map(str, flags)]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+
+    return run

@@ -1,0 +1,273 @@
+"""What every script shares: command-line flags, errors, seeding, atomic files, metrics and learning-rate schedules."""
+
+import argparse
+import contextlib
+import json
+import random
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR, CosineAnnealingWarmRestarts, LRScheduler, ReduceLROnPlateau
+from warmup_scheduler import GradualWarmupScheduler
+
+
+class UserError(Exception):
+    """Something the user can mend; its message is one line that names the file or flag and the way out."""
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a script's `main`; a UserError ends in one line on standard error and exit status 1, Ctrl-C in status 130."""
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+# ---------------------------------------------------------------------------------------------------- flags
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Keeps the line breaks of a script's docstring and shows each flag's default."""
+
+
+def number(kind: type, low: float, high: float = float("inf")) -> Callable[[str], float]:
+    """An argparse type: an int or a float within [low, high]."""
+
+    def parse(text: str) -> float:
+        value = kind(text)
+        if not low <= value <= high:
+            limits = f"at least {low}" if high == float("inf") else f"between {low} and {high}"
+            raise argparse.ArgumentTypeError(f"{text} is out of range: it must be {limits}")
+        return value
+
+    parse.__name__ = kind.__name__  # argparse names the type so when the text is no number at all
+    return parse
+
+
+def training_parser(usage: str, data_dir: str) -> argparse.ArgumentParser:
+    """The flags that both training scripts have; a script sets its own defaults and adds its own flags."""
+    parser = argparse.ArgumentParser(description=usage, formatter_class=HelpFormatter)
+    data = parser.add_argument_group("data")
+    data.add_argument("--data_dir", nargs="+", default=[data_dir], metavar="DIR", help="one or more data set folders")
+    data.add_argument("--fold", type=number(int, 0), default=0, help="the fold to validate on")
+    data.add_argument("--n_folds", type=number(int, 2), default=5, help="number of folds")
+    data.add_argument("--limit", type=number(int, 8), metavar="N", help="a quick run on N photos")
+    data.add_argument("--img_size", type=number(int, 32), nargs="+", default=512, help="pixels; several: one a phase")
+    data.add_argument("--size_epochs", type=number(int, 1), nargs="+", help="epochs at each --img_size; sets --epochs")
+    data.add_argument("--augment", choices=["none", "light", "heavy"], default="light", help="strength of augmentation")
+    data.add_argument("--backgrounds", nargs="+", default=[], metavar="DIR", help="photos without people to paste onto")
+    data.add_argument("--num_workers", type=number(int, 0), default=0, help="processes that load photos")
+
+    model = parser.add_argument_group("model")
+    model.add_argument("--encoder_type", default="timm-efficientnet-b0", help="an encoder's name in SMP")
+    model.add_argument("--decoder_type", default="Unet", help="Unet, FPN, Linknet, DeepLabV3Plus, UnetPlusPlus, …")
+    model.add_argument("--decoder_channels", type=number(int, 1), nargs="+", help="narrower or wider Unet decoder")
+    model.add_argument("--encoder_weights", default="imagenet", help="imagenet, another name in SMP, none, or a file")
+
+    train = parser.add_argument_group("training")
+    train.add_argument("--epochs", type=number(int, 1), default=20, help="passes over the training photos")
+    train.add_argument("--batch_size", type=number(int, 2), default=4, help="photos in a batch")
+    train.add_argument(
+        "--loss", choices=["dice_bce", "dice", "bce", "focal", "lovasz"], default="dice_bce", help="loss"
+    )
+    train.add_argument("--encoder_lr", type=number(float, 0), default=3e-5, help="encoder's rate before the warm-up")
+    train.add_argument("--decoder_lr", type=number(float, 0), help="decoder's rate; as the encoder's where not given")
+    train.add_argument("--weight_decay", type=number(float, 0), default=1e-6, help="of AdamW")
+    train.add_argument("--scheduler", choices=SCHEDULERS, default="GradualWarmupSchedulerV2", help="of the rates")
+    train.add_argument("--min_lr", type=number(float, 0), default=1e-6, help="learning rate of the last step")
+    train.add_argument("--warmup_epochs", type=number(float, 0), default=1, help="epochs of rising learning rate")
+    train.add_argument("--warmup_factor", type=number(float, 1), default=10, help="peak rate over the starting rate")
+    train.add_argument("--grad_accum", type=number(int, 1), default=1, help="batches whose gradients make one step")
+    train.add_argument("--max_grad_norm", type=number(float, 0), default=5, help="clip gradients to this; 0: never")
+    train.add_argument("--ema", type=number(float, 0, 0.99999), default=0, help="keep a moving average of the weights")
+    train.add_argument(
+        "--apex", action=argparse.BooleanOptionalAction, default=False, help="mixed precision (torch.amp)"
+    )
+    train.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    train.add_argument("--seed", type=number(int, 0), default=42, help="of weights, order and augmentations")
+
+    files = parser.add_argument_group("files")
+    files.add_argument("--output_dir", type=Path, default=Path("weights"), help="run folders are made in it")
+    files.add_argument("--resume", type=Path, nargs="?", const=Path(), metavar="RUN", help="go on with a run folder")
+    files.add_argument("--save_every", type=number(float, 0), default=15, help="minutes between saves in an epoch")
+    return parser
+
+
+def parse_training(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Parse the flags; with --resume RUN those of that run's `args.json`, unless given anew, are the defaults.
+
+    Raises:
+        UserError: flags that do not go together, or no `args.json` to resume from.
+    """
+    args = parser.parse_args()
+    if args.resume not in (None, Path()):
+        stored = args.resume / "args.json"
+        if not stored.is_file():
+            raise UserError(f"--resume {args.resume}: no args.json there; name the folder of a run")
+        defaults = json.loads(stored.read_text(encoding="utf-8"))
+        defaults["output_dir"] = args.resume.parent
+        parser.set_defaults(**{key: value for key, value in defaults.items() if key != "resume"})
+        args = parser.parse_args()
+    args.img_size = args.img_size if isinstance(args.img_size, list) else [args.img_size]
+    if len(args.img_size) == 1:
+        args.size_epochs = [args.epochs]
+    elif args.size_epochs is None or len(args.size_epochs) != len(args.img_size):
+        raise UserError("--size_epochs needs as many numbers as --img_size")
+    args.epochs = sum(args.size_epochs)
+    if wrong := [size for size in args.img_size if size % 32]:
+        raise UserError(f"--img_size {wrong[0]} is not a multiple of 32, which the decoders need")
+    if args.fold >= args.n_folds:
+        raise UserError(
+            f"--fold {args.fold} is out of range: with --n_folds {args.n_folds} the last is {args.n_folds - 1}"
+        )
+    if args.decoder_lr is None:
+        args.decoder_lr = args.encoder_lr
+    return args
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` takes CUDA, then MPS, then the CPU. Raises UserError for a device that is not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(
+            f"--device {name} cannot be used here ({str(error).splitlines()[0]}); try --device cpu"
+        ) from error
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch; augmentations have seeds of their own (see dataset.EpochSampler)."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+# ---------------------------------------------------------------------------------------------------- files
+
+
+@contextlib.contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`, a file or a folder, that takes its place only if the block succeeds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        yield folder / path.name
+        (folder / path.name).replace(path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write `content` as readable JSON, atomically."""
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
+
+
+# ---------------------------------------------------------------------------------------------------- metrics
+
+
+def scores(tp: torch.Tensor, fp: torch.Tensor, fn: torch.Tensor, tn: torch.Tensor) -> dict[str, float]:
+    """Scores of a whole set from its photos' counts, as `smp.metrics.get_stats` gives them.
+
+    Args:
+        tp, fp, fn, tn: int64 (photos, 1), pixels of each kind.
+
+    Returns:
+        `dice`, `iou`, `precision` and `recall` of the summed counts, `dice_per_photo` as the mean over photos, where a
+        photo without hair and without a predicted pixel counts as 1. All in [0, 1].
+    """
+    from segmentation_models_pytorch import metrics  # imported late: it takes seconds, and --help needs none of it
+
+    counts = (tp, fp, fn, tn)
+    return {
+        "dice": float(metrics.f1_score(*counts, reduction="micro")),
+        "iou": float(metrics.iou_score(*counts, reduction="micro")),
+        "dice_per_photo": float(metrics.f1_score(*counts, reduction="micro-imagewise", zero_division=1.0)),
+        "precision": float(metrics.precision(*counts, reduction="micro")),
+        "recall": float(metrics.recall(*counts, reduction="micro")),
+    }
+
+
+# ---------------------------------------------------------------------------------------------------- schedules
+
+SCHEDULERS = [
+    "GradualWarmupSchedulerV2",
+    "CosineAnnealingLR",
+    "CosineAnnealingWarmRestarts",
+    "ReduceLROnPlateau",
+    "none",
+]
+
+
+class GradualWarmupSchedulerV2(GradualWarmupScheduler):
+    """warmup-scheduler's linear rise, then a cosine, stepped once after every optimizer step without arguments.
+
+    Mends three faults of the parent: the peak is held for one step only, a multiplier of 1 stays at the base rate
+    instead of starting at zero, and `state_dict` holds numbers alone, so that a resumed run follows the same rates.
+    """
+
+    def __init__(self, optimizer: Optimizer, multiplier: float, warmup_steps: int, after_scheduler: LRScheduler):
+        after_scheduler.base_lrs = [lr * multiplier for lr in after_scheduler.base_lrs]
+        super().__init__(optimizer, multiplier, max(warmup_steps, 0), after_scheduler)
+
+    def get_lr(self) -> list[float]:
+        if self.last_epoch < self.total_epoch:
+            rise = 1 + (self.multiplier - 1) * self.last_epoch / self.total_epoch
+            return [lr * rise for lr in self.base_lrs]
+        return [lr * self.multiplier for lr in self.base_lrs]
+
+    def step(self) -> None:
+        if self.last_epoch < self.total_epoch:
+            LRScheduler.step(self)
+        else:
+            self.after_scheduler.step()
+            self._last_lr = self.after_scheduler.get_last_lr()
+
+    def state_dict(self) -> dict:
+        return {"last_epoch": self.last_epoch, "after_scheduler": self.after_scheduler.state_dict()}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.last_epoch = state["last_epoch"]
+        self.after_scheduler.load_state_dict(state["after_scheduler"])
+        self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
+
+
+def build_scheduler(
+    name: str,
+    optimizer: Optimizer,
+    epochs: int,
+    steps_per_epoch: int,
+    warmup_epochs: float,
+    factor: float,
+    min_lr: float,
+) -> LRScheduler | ReduceLROnPlateau | None:
+    """Build a schedule by name. All but ReduceLROnPlateau, which steps on each epoch's Dice, step after every batch.
+
+    Without the warm-up of GradualWarmupSchedulerV2 the optimizer's rates are the peak rates.
+    """
+    steps = epochs * steps_per_epoch
+    if name == "GradualWarmupSchedulerV2":
+        # The last rate is used by the last optimizer step, which is step number `steps - 1` counted from zero.
+        warmup = min(round(warmup_epochs * steps_per_epoch), steps - 1)
+        cosine = CosineAnnealingLR(optimizer, T_max=max(steps - 1 - warmup, 1), eta_min=min_lr)
+        return GradualWarmupSchedulerV2(optimizer, factor, warmup, cosine)
+    if name == "CosineAnnealingLR":
+        return CosineAnnealingLR(optimizer, T_max=max(steps - 1, 1), eta_min=min_lr)
+    if name == "CosineAnnealingWarmRestarts":
+        return CosineAnnealingWarmRestarts(
+            optimizer, T_0=max(steps // 7, 1), T_mult=2, eta_min=min_lr
+        )  # 1 + 2 + 4 parts
+    if name == "ReduceLROnPlateau":
+        return ReduceLROnPlateau(optimizer, mode="max", factor=0.3, patience=2, min_lr=min_lr)
+    return None
