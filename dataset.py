@@ -471,6 +471,12 @@ def _usable(path: str | None, text: object, height: float, width: float) -> tupl
     return curves, None if curves else "fewer than three points"
 
 
+def open_data(root: Path) -> FolderIndex | KoreanIndex:
+    """Open either data set, or any folder with `image/` and `mask/`, by what lies in it. Raises UserError."""
+    is_korean = any(root.glob("dataindex_*.csv")) or any(root.glob("dataset/dataindex_*.csv"))
+    return open_korean(root) if is_korean else open_folder(root)
+
+
 # ---------------------------------------------------------------------------------------------------- sets of photos
 
 
@@ -495,6 +501,15 @@ class PhotoSet:
         """Photo i as RGB uint8 (H, W, 3) and its mask as uint8 {0, 1} (H, W). Raises UserError."""
         image = read_image(self.path(i))
         return image, self.indexes[self.part[i]].mask(self.row[i], image.shape[:2])
+
+    def labels(self, name: str) -> pd.Series:
+        """A style label of every photo of the Korean data set. Raises UserError where there is none of that name."""
+        if not isinstance(self.indexes[0], KoreanIndex):
+            raise UserError(f"{self.indexes[0].root}: has no labels; only the Korean data set has")
+        table = self.indexes[0].labels()
+        if name not in table:
+            raise UserError(f"there is no label {name!r}; the labels are: {', '.join(table)}")
+        return table[name].iloc[self.row]
 
     def check(self) -> None:
         """Raise a UserError that names the first file that is missing or broken, before hours of training find it."""

@@ -1,6 +1,8 @@
 """Names and options become a network: encoders and decoders of SMP, the loss, saving and loading of weights."""
 
+import contextlib
 import difflib
+import io
 import json
 import os
 import tempfile
@@ -77,8 +79,8 @@ def build_model(
             )
     try:
         model = smp.create_model(decoder, encoder, encoder_weights=download, classes=1, **options)
-    except TypeError as error:
-        raise UserError(f"--decoder_channels does not fit {decoder}: {error}") from error
+    except (TypeError, ValueError) as error:  # an option that the decoder lacks, an encoder that it cannot stand on
+        raise UserError(f"{decoder} and {encoder} do not go together here: {str(error).splitlines()[0]}") from error
     except Exception as error:  # whatever a download can raise; without one, the error is a bug and keeps its trace
         if download is None:
             raise
@@ -190,7 +192,9 @@ def load_model(folder: Path) -> tuple[nn.Module, dict]:
         raise UserError(f"{folder}: no config.json; a run folder of train_korean.py or train_celeb.py has one")
     try:
         facts = json.loads(config.read_text(encoding="utf-8")).get(FACTS, {})
-        model = smp.from_pretrained(folder, encoder_weights=None)
+        # huggingface_hub prints where it loads from, and SMP warns at length before it raises
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
+            model = smp.from_pretrained(folder, encoder_weights=None)
     except Exception as error:  # a cut off file or one of another model: SMP, safetensors and torch raise many kinds
         raise UserError(f"{folder}: not a model that can be loaded ({str(error).splitlines()[0]})") from error
     return model.eval().to(memory_format=torch.channels_last), facts

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from torch.optim import Optimizer
@@ -197,6 +198,28 @@ def scores(tp: torch.Tensor, fp: torch.Tensor, fn: torch.Tensor, tn: torch.Tenso
         "precision": float(metrics.precision(*counts, reduction="micro")),
         "recall": float(metrics.recall(*counts, reduction="micro")),
     }
+
+
+def boundary_f1(found: np.ndarray, hair: np.ndarray) -> float:
+    """How well two masks' outlines agree: the boundary F1 of Csurka et al., "What is a good evaluation measure for
+    semantic segmentation?", BMVC 2013.
+
+    Args:
+        found, hair: bool (H, W).
+
+    Returns:
+        In [0, 1]: the harmonic mean of the shares of either outline that lie within 0.75% of the picture's diagonal of
+        the other; 1 where neither mask has a pixel.
+    """
+    radius = max(1, round(0.0075 * float(np.hypot(*hair.shape))))
+    disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+    masks = [mask.astype(np.uint8) for mask in (found, hair)]
+    edges = [mask - cv2.erode(mask, np.ones((3, 3), np.uint8)) for mask in masks]
+    if not edges[0].any() or not edges[1].any():
+        return float(edges[0].any() == edges[1].any())
+    near = [cv2.dilate(edge, disk) for edge in edges]
+    precision, recall = ((edges[one] & near[1 - one]).sum() / edges[one].sum() for one in (0, 1))
+    return float(2 * precision * recall / (precision + recall)) if precision + recall else 0.0
 
 
 # ---------------------------------------------------------------------------------------------------- schedules

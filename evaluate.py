@@ -1,0 +1,141 @@
+"""Score weights on photos whose hair is known, with masks at each photo's own size, as users get them.
+
+python evaluate.py --data_dir data/CelebAMask-HQ                      # the shipped weights, their held-out fold
+python evaluate.py --data_dir data/figaro --split all --json scores.json
+python evaluate.py --data_dir data/ganhackerton --weights weights/<run> --by length --worst 12
+"""
+
+import argparse
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from dataset import PhotoSet, open_data
+from inference import DEFAULT_WEIGHTS, HairSegmenter, draw_overlay, write_png
+from utils import HelpFormatter, UserError, boundary_f1, number, run, scores, write_json
+
+
+def score_photos(segmenter: HairSegmenter, photos: PhotoSet, threshold: float) -> pd.DataFrame:
+    """Segment every photo and count.
+
+    Args:
+        segmenter: gives probabilities at the photo's own size.
+        photos: with known masks.
+        threshold: probability from which a pixel is hair.
+
+    Returns:
+        A row a photo: `path`, the pixel counts `tp`, `fp`, `fn`, `tn`, and `dice` and `boundary_f1` in [0, 1].
+    """
+    rows = []
+    for i in tqdm(range(len(photos)), desc="evaluate", unit="photo", leave=False):
+        image, mask = photos.load(i)
+        found, hair = segmenter(image) >= threshold, mask.astype(bool)
+        tp, fp, fn = (int(np.count_nonzero(pixels)) for pixels in (found & hair, found & ~hair, ~found & hair))
+        rows.append(
+            {
+                "path": str(photos.path(i)),
+                **{"tp": tp, "fp": fp, "fn": fn, "tn": hair.size - tp - fp - fn},
+                "dice": 2 * tp / (2 * tp + fp + fn) if tp + fp + fn else 1.0,
+                "boundary_f1": boundary_f1(found, hair),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def summarise(rows: pd.DataFrame) -> dict[str, float]:
+    """The scores of a whole set from the rows of `score_photos`."""
+    counts = (torch.from_numpy(rows[kind].to_numpy(np.int64))[:, None] for kind in ("tp", "fp", "fn", "tn"))
+    return {"photos": len(rows), **scores(*counts), "boundary_f1": float(rows["boundary_f1"].mean())}
+
+
+def choose_photos(folder: Path, segmenter: HairSegmenter, split: str, fold: int | None) -> PhotoSet:
+    """The photos of a data set to score on; the fold is the one that the weights were not trained on, unless given."""
+    index = open_data(folder)
+    if split == "all":
+        return PhotoSet([index], [np.arange(len(index))])
+    fold = segmenter.facts.get("fold", 0) if fold is None else fold
+    n_folds = segmenter.facts.get("n_folds", 5)
+    if fold >= n_folds:
+        raise UserError(f"--fold {fold} is out of range: the weights were trained with {n_folds} folds")
+    parts = index.split(fold, n_folds)
+    if split not in parts:
+        raise UserError(f"{folder}: has no {split} part of its own (no mapping file); --split valid or all")
+    return PhotoSet([index], [parts[split]])
+
+
+def draw_worst(
+    rows: pd.DataFrame, photos: PhotoSet, segmenter: HairSegmenter, threshold: float, most: int
+) -> np.ndarray:
+    """A sheet, RGB uint8, of the photos with the lowest Dice: what was found tinted, the known outline in white."""
+    tiles = []
+    for i in rows["dice"].nsmallest(most).index:
+        image, mask = photos.load(i)
+        sheet = draw_overlay(image, segmenter(image) >= threshold)
+        contours, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(sheet, contours, -1, (255, 255, 255), max(1, round(max(image.shape) / 300)))
+        scale = 256 / max(image.shape[:2])
+        small = cv2.resize(sheet, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        tile = np.full((280, 256, 3), 32, np.uint8)
+        tile[: small.shape[0], : small.shape[1]] = small
+        text = f"{rows['dice'][i]:.3f}  {photos.path(i).name}"
+        cv2.putText(tile, text, (4, 274), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1, cv2.LINE_AA)
+        tiles.append(tile)
+    tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % 4)
+    return np.vstack([np.hstack(tiles[k : k + 4]) for k in range(0, len(tiles), 4)])
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A Markdown table of result rows, scores with four decimals."""
+    cells = table.map(lambda value: f"{value:.4f}" if isinstance(value, float) else str(value))
+    lines = [list(cells.columns), ["---"] * len(cells.columns), *cells.to_numpy().tolist()]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser.add_argument("--data_dir", type=Path, nargs="+", required=True, help="either data set, or image/ and mask/")
+    parser.add_argument("--weights", type=Path, nargs="+", default=[DEFAULT_WEIGHTS], help="run folders")
+    parser.add_argument("--split", choices=["valid", "test", "all"], default="valid", help="which photos")
+    parser.add_argument("--fold", type=number(int, 0), help="the weights' own held-out fold where not given")
+    parser.add_argument("--img_size", type=number(int, 32), default=512, help="pixels that the network sees")
+    parser.add_argument("--backend", choices=["auto", "onnx", "torch"], default="auto", help="what runs the network")
+    parser.add_argument("--device", default="auto", help="of the torch backend")
+    parser.add_argument("--threshold", type=number(float, 0, 1), help="the weights' own where not given")
+    parser.add_argument("--by", metavar="LABEL", help="also by group of a Korean style label, as length or sex")
+    parser.add_argument("--worst", type=number(int, 1), metavar="N", help="draw the N worst photos")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the scores there")
+    parser.add_argument("--output_dir", type=Path, default=Path("result"), help="for the sheets of worst photos")
+    args = parser.parse_args()
+
+    table = []
+    for weights in args.weights:
+        try:
+            segmenter = HairSegmenter(weights, args.backend, args.device, args.img_size)
+        except (OSError, ValueError) as error:
+            raise UserError(str(error)) from error
+        threshold = segmenter.threshold if args.threshold is None else args.threshold
+        for folder in args.data_dir:
+            photos = choose_photos(folder, segmenter, args.split, args.fold)
+            rows = score_photos(segmenter, photos, threshold)
+            facts = {"weights": weights.name, "data": f"{folder.name} ({args.split})", "img_size": args.img_size}
+            table.append(facts | summarise(rows))
+            if args.by:
+                labels = photos.labels(args.by)
+                groups = rows.groupby(labels.to_numpy())
+                table += [facts | {"data": f"{args.by} = {key}"} | summarise(group) for key, group in groups]
+            if args.worst:
+                args.output_dir.mkdir(parents=True, exist_ok=True)
+                path = args.output_dir / f"worst_{weights.name}_{folder.name}.png"
+                write_png(path, draw_worst(rows, photos, segmenter, threshold, args.worst))
+                print(path)
+    print(markdown(pd.DataFrame(table)))
+    if args.json:
+        write_json(args.json, table[0] if len(table) == 1 else table)
+
+
+if __name__ == "__main__":
+    run(main)

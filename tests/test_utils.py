@@ -1,0 +1,152 @@
+"""Flags and their defaults, errors, metrics, atomic files."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import train_celeb
+import utils
+from utils import UserError
+
+DEFAULTS = {
+    "img_size": 512,
+    "num_workers": 0,
+    "encoder_type": "timm-efficientnet-b0",
+    "decoder_type": "Unet",
+    "scheduler": "GradualWarmupSchedulerV2",
+    "min_lr": 1e-6,
+    "batch_size": 4,
+    "weight_decay": 1e-6,
+    "apex": False,
+    "encoder_lr": 3e-5,
+    "decoder_lr": None,
+    "data_dir": ["data/CelebAMask-HQ"],
+    "output_dir": Path("weights"),
+    "epochs": 20,
+    "warmup_epochs": 1,
+    "warmup_factor": 10,
+    "encoder_weights": "imagenet",
+    "loss": "dice_bce",
+    "fold": 0,
+    "n_folds": 5,
+    "grad_accum": 1,
+    "max_grad_norm": 5,
+    "resume": None,
+    "device": "auto",
+    "limit": None,
+}
+
+
+def parser():
+    return utils.training_parser("usage", "data/CelebAMask-HQ")
+
+
+@pytest.mark.parametrize(("flag", "default"), DEFAULTS.items())
+def test_default_of_every_flag(flag: str, default: object) -> None:
+    assert getattr(parser().parse_args([]), flag) == default
+
+
+def test_apex_is_a_switch() -> None:
+    assert parser().parse_args(["--apex"]).apex is True
+    assert parser().parse_args(["--no-apex"]).apex is False
+
+
+def parse(monkeypatch: pytest.MonkeyPatch, *flags: str):
+    monkeypatch.setattr(sys, "argv", ["train.py", *flags])
+    return utils.parse_training(parser())
+
+
+def test_what_follows_from_other_flags(monkeypatch: pytest.MonkeyPatch) -> None:
+    args = parse(monkeypatch, "--encoder_lr", "1e-3", "--epochs", "7")
+    assert (args.decoder_lr, args.img_size, args.size_epochs) == (1e-3, [512], [7])
+    args = parse(monkeypatch, "--img_size", "256", "512", "--size_epochs", "15", "3")
+    assert args.epochs == 18
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--img_size 256 512", "--size_epochs needs as many numbers"),
+        ("--img_size 250", "--img_size 250 is not a multiple of 32"),
+        ("--fold 5", "--fold 5 is out of range"),
+        ("--resume nowhere", r"no args\.json there"),
+    ],
+)
+def test_flags_that_do_not_go_together(monkeypatch: pytest.MonkeyPatch, flags: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        parse(monkeypatch, *flags.split())
+
+
+@pytest.mark.parametrize("flags", ["--epochs 0", "--batch_size 1", "--encoder_lr -1", "--fold x", "--loss cosine"])
+def test_flags_out_of_range(flags: str, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as stop:
+        parser().parse_args(flags.split())
+    assert stop.value.code == 2
+    assert flags.split()[0] in capsys.readouterr().err
+
+
+def test_every_flag_says_what_it_does() -> None:
+    actions = parser()._actions
+    assert len(actions) > 25
+    assert all(action.help for action in actions)
+
+
+def test_both_scripts_are_short() -> None:
+    for name in ("train_celeb.py", "train_korean.py"):
+        assert len((Path(train_celeb.__file__).parent / name).read_text().splitlines()) < 100
+
+
+def test_an_unknown_device_is_refused() -> None:
+    assert utils.choose_device("cpu") == torch.device("cpu")
+    with pytest.raises(UserError, match="try --device cpu"):
+        utils.choose_device("abacus")
+
+
+# ---------------------------------------------------------------------------------------------------- metrics
+
+
+def test_dice_is_of_the_whole_set_and_empty_photos_count_as_right() -> None:
+    counts = [torch.tensor(column)[:, None] for column in ([90, 0, 0], [10, 0, 5], [10, 0, 0], [0, 100, 95])]
+    result = utils.scores(*counts)
+    assert result["dice"] == pytest.approx(2 * 90 / (2 * 90 + 15 + 10))
+    assert result["iou"] == pytest.approx(90 / 115)
+    assert result["dice_per_photo"] == pytest.approx((0.9 + 1 + 0) / 3)
+    assert (result["precision"], result["recall"]) == (pytest.approx(90 / 105), pytest.approx(0.9))
+
+
+def test_boundary_f1() -> None:
+    square = np.zeros((300, 400), bool)  # diagonal 500: the tolerance is 4 pixels
+    square[100:200, 100:200] = True
+    assert utils.boundary_f1(square, square) == 1
+    assert utils.boundary_f1(np.roll(square, 3, axis=1), square) == 1
+    assert utils.boundary_f1(np.roll(square, 20, axis=1), square) == pytest.approx(0.45, abs=0.1)
+    assert utils.boundary_f1(~square & False, square) == 0
+    assert utils.boundary_f1(~square & False, ~square & False) == 1
+
+
+# ---------------------------------------------------------------------------------------------------- files
+
+
+def test_atomic_leaves_the_old_file_when_the_block_fails(tmp_path: Path) -> None:
+    target = tmp_path / "log.csv"
+    target.write_text("old")
+    with pytest.raises(RuntimeError), utils.atomic(target) as temporary:
+        temporary.write_text("half of the n")
+        raise RuntimeError
+    assert target.read_text() == "old"
+    with utils.atomic(target) as temporary:
+        temporary.write_text("new")
+    assert target.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_an_error_of_the_user_is_one_line_on_standard_error(capsys: pytest.CaptureFixture) -> None:
+    def main() -> None:
+        raise UserError("data: no such folder")
+
+    with pytest.raises(SystemExit) as stop:
+        utils.run(main)
+    assert stop.value.code == "error: data: no such folder"
