@@ -70,6 +70,8 @@ def build_model(
     decoder = decoder_name(decoder)
     is_file = encoder_weights is not None and Path(encoder_weights).suffix in (".pth", ".pt", ".bin", ".safetensors")
     options = {"decoder_channels": tuple(decoder_channels)} if decoder_channels else {}
+    if decoder_channels and decoder not in ("Unet", "UnetPlusPlus", "MAnet"):  # SMP would pass over them in silence
+        raise UserError(f"--decoder_channels is for Unet, UnetPlusPlus and MAnet, not for {decoder}")
     download = None if is_file else encoder_weights
     if download is not None and encoder in smp.encoders.encoders:
         known = list(smp.encoders.encoders[encoder]["pretrained_settings"])
