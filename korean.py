@@ -218,7 +218,7 @@ def _write_arrays(home: Path, files: list[Path], folder: Path) -> None:
             kept, curves = [], []
             for number, row in enumerate(zip(*(frame[name] for name in NEEDED), strict=True)):
                 path, _, text, height, width = row
-                local = _local_path(str(path), there)
+                local = _local_path(path, there)
                 outlines, reason = _usable(local, text, height, width)
                 if reason:
                     unusable.append((file.name, number + 1, path, reason))
@@ -269,6 +269,7 @@ def _read_csv(file: Path) -> pd.DataFrame:
         ) from error
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror})") from error
+    frame["path"] = frame["path"].fillna("")
     for name in ("height", "width"):
         frame[name] = pd.to_numeric(frame[name], errors="coerce")
     return frame
