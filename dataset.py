@@ -4,11 +4,7 @@ python dataset.py prepare-celeb data/CelebAMask-HQ    # raw download -> image/<n
 """
 
 import argparse
-import csv
-import hashlib
-import json
 import os
-import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -22,92 +18,16 @@ import cv2
 import numpy as np
 import pandas as pd
 from albumentations.pytorch import ToTensorV2
-from PIL import Image
-from sklearn.model_selection import KFold, StratifiedGroupKFold
+from sklearn.model_selection import KFold
 from torch import Generator, Tensor, randint, randperm
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
+from korean import SPLIT_SEED, KoreanIndex, open_korean, parse_polygon  # noqa: F401 - parse_polygon for its callers here
+from pictures import check_picture, check_proportions, rasterise, read_image, read_mask  # noqa: F401
 from utils import UserError, atomic
 
-SPLIT_SEED = 0  # not --seed: runs with other seeds validate on the same photos, so that their scores compare
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-
-
-# ---------------------------------------------------------------------------------------------------- photos and masks
-
-
-def read_image(path: Path) -> np.ndarray:
-    """Read a photo as RGB uint8 (H, W, 3), upright. Raises UserError."""
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise UserError(f"{path}: {'cannot be read as a photo' if path.is_file() else 'no such file'}")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
-def read_mask(path: Path, shape: tuple[int, int]) -> np.ndarray:
-    """Read a mask file as uint8 {0, 1} of `shape` (height, width).
-
-    Values above half are hair, so that JPEG masks work; a mask that holds 0 and 1 alone is taken as it is. Where its
-    size differs from the photo's it is resized, if the proportions agree within 2%. Raises UserError.
-    """
-    mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    if mask is None:
-        raise UserError(f"{path}: {'cannot be read as a mask' if path.is_file() else 'no such file'}")
-    if mask.max() <= 1:
-        mask = mask * 255
-    if mask.shape != shape:
-        check_proportions(path, mask.shape, shape)
-        mask = cv2.resize(mask, shape[::-1], interpolation=cv2.INTER_LINEAR)
-    return (mask > 127).astype(np.uint8)
-
-
-def check_proportions(path: Path, mask: tuple[int, int], photo: tuple[int, int]) -> None:
-    """Raise UserError where a mask (height, width) cannot be of a photo (height, width)."""
-    if abs(mask[0] * photo[1] - mask[1] * photo[0]) > 0.02 * mask[0] * photo[1]:
-        raise UserError(f"{path}: the mask is {mask[1]}×{mask[0]} but its photo {photo[1]}×{photo[0]}")
-
-
-def check_picture(path: Path) -> tuple[int, int]:
-    """The (height, width) of a picture file that is whole, at the cost of its first and last bytes only.
-
-    Raises:
-        UserError: missing, empty, not a picture, or a JPEG or PNG cut off.
-    """
-    ends = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
-    try:
-        with Image.open(path) as picture:
-            end = ends.get(picture.format)
-            if end is not None:
-                picture.fp.seek(-len(end), os.SEEK_END)
-            if end is None or picture.fp.read() != end:  # other formats, and files with something behind the picture
-                picture.fp.seek(0)
-                picture.load()
-            width, height = picture.size
-            # Tag 274 is EXIF's orientation; from 5 on the picture is stored lying on its side.
-            return (width, height) if picture.getexif().get(274, 1) >= 5 else (height, width)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: not a whole picture ({error}); replace or remove it") from error
-
-
-def rasterise(curves: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
-    """Fill closed curves, as a union, into a mask.
-
-    Args:
-        curves: float (points, 2) each, x and y in pixels; pixel (0, 0) covers x and y from 0 to 1. May leave the frame.
-        shape: (height, width).
-
-    Returns:
-        uint8 {0, 1} (height, width).
-    """
-    mask = np.zeros(shape, np.uint8)
-    for curve in curves:  # one call each: a single call with all of them would cancel where two overlap
-        # OpenCV's integer coordinates are pixel centres; `shift` gives it 8 bits behind the point.
-        points = np.round((curve - 0.5) * 256).astype(np.int32)
-        cv2.fillPoly(mask, [points], 1, shift=8)
-    return mask
 
 
 # ---------------------------------------------------------------------------------------------------- folders
@@ -278,197 +198,6 @@ def _link(source: Path, target: Path) -> None:
     except OSError:  # another file system, or one without links
         with atomic(target) as temporary:
             shutil.copyfile(source, temporary)
-
-
-# ---------------------------------------------------------------------------------------------------- Korean index
-
-LABELS = (
-    *("sex", "age", "length", "curl", "bang", "loss", "side", "color", "basestyle"),
-    *("horizontal", "vertical", "before-after"),
-)
-INDEX_VERSION = 1
-_NOT_NUMBER = bytes(c if chr(c) in "0123456789.+-eE" else 32 for c in range(256))  # for bytes.translate
-
-
-def parse_polygon(text: str) -> list[np.ndarray]:
-    """Parse `"[[{'x': 1.5, 'y': -2}, …], …]"` into curves, float32 (points, 2) each, without an object per point.
-
-    Raises:
-        ValueError: a coordinate is not a finite number or is missing.
-    """
-    curves = []
-    for curve in text.split("]"):
-        x, y = curve.find("x"), curve.find("y")
-        if x < 0 and y < 0:
-            continue
-        numbers = np.array(curve.encode().translate(_NOT_NUMBER).split(), dtype=np.float32)
-        if not numbers.size == 2 * curve.count("x") == 2 * curve.count("y") or not np.isfinite(numbers).all():
-            raise ValueError("not a number")
-        points = numbers.reshape(-1, 2)
-        curves.append(points if x < y else points[:, ::-1])
-    return curves
-
-
-class KoreanIndex:
-    """The Korean data set as arrays on disk, memory-mapped: all workers share one copy, however they are started.
-
-    Photo `row` has the curves `rows[row]:rows[row + 1]`, and curve `c` the points `curves[c]:curves[c + 1]`.
-    """
-
-    def __init__(self, root: Path, folder: Path) -> None:
-        self.root, self.folder = root, folder
-        self.paths = np.load(folder / "paths.npy", mmap_mode="r")
-        self.sizes = np.load(folder / "sizes.npy", mmap_mode="r")
-        self.rows = np.load(folder / "rows.npy", mmap_mode="r")
-        self.curves = np.load(folder / "curves.npy", mmap_mode="r")
-        self.points = np.load(folder / "points.npy", mmap_mode="r")
-
-    def __reduce__(self) -> tuple:
-        return KoreanIndex, (self.root, self.folder)  # a spawned worker maps the files again instead of copying them
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def photo(self, row: int) -> Path:
-        return self.root / self.paths[row].decode()
-
-    def polygon(self, row: int) -> list[np.ndarray]:
-        """The hair's curves, float32 (points, 2) each, in pixels of the frame that the CSV row tells."""
-        first, last = self.rows[row], self.rows[row + 1]
-        return [self.points[self.curves[c] : self.curves[c + 1]] for c in range(first, last)]
-
-    def mask(self, row: int, shape: tuple[int, int]) -> np.ndarray:
-        """The hair as uint8 {0, 1} of `shape` (height, width), the photo's own."""
-        scale = np.float32([shape[1], shape[0]]) / self.sizes[row][::-1]
-        return rasterise([curve * scale for curve in self.polygon(row)], shape)
-
-    def check(self, row: int) -> None:
-        """Raise UserError unless the row's photo is whole and has the proportions of its polygon's frame."""
-        check_proportions(self.photo(row), tuple(self.sizes[row]), check_picture(self.photo(row)))
-
-    def labels(self) -> pd.DataFrame:
-        """The salon's labels of each row: `source` and the columns of LABELS that the CSV files have."""
-        return pd.read_csv(self.folder / "labels.csv", dtype={"source": str})
-
-    def split(self, fold: int, n_folds: int) -> dict[str, np.ndarray]:
-        """Rows of `train` and `valid`: no `source` on both sides, sex and length in equal shares."""
-        labels = self.labels()
-        style = labels.reindex(columns=["sex", "length"]).astype(str).agg(" ".join, axis=1)
-        if labels["source"].nunique() < n_folds:
-            raise UserError(f"{self.root}: {labels['source'].nunique()} people cannot make {n_folds} folds")
-        folds = StratifiedGroupKFold(n_folds, shuffle=True, random_state=SPLIT_SEED)
-        train, valid = list(folds.split(style, style, groups=labels["source"]))[fold]
-        return {"train": train, "valid": valid}
-
-
-def open_korean(root: Path) -> KoreanIndex:
-    """Open the Korean data set, building its index if there is none of these very CSV files.
-
-    Args:
-        root: the clone of `niahair/ganhackerton`, or its `dataset` folder.
-
-    Raises:
-        UserError: no CSV files, one that cannot be read, or more than a tenth of the rows unusable.
-    """
-    home = root / "dataset" if (root / "dataset").is_dir() else root
-    files = sorted(home.glob("dataindex_*.csv"))
-    if not files:
-        raise UserError(
-            f"{home}: no dataindex_*.csv; data/README.md says how to get the data, --data_dir names a folder"
-        )
-    facts = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    key = hashlib.sha256(json.dumps([INDEX_VERSION, facts]).encode()).hexdigest()[:16]
-    place = _index_place(home)
-    if not (place / key).is_dir():  # it is moved into place when complete, so that it is whole or not there
-        with atomic(place / key) as temporary:
-            temporary.mkdir()
-            _build_index(home, files, temporary)
-        for old in place.iterdir():
-            if old.name != key:
-                shutil.rmtree(old, ignore_errors=True)
-    return KoreanIndex(home, place / key)
-
-
-def _index_place(home: Path) -> Path:
-    beside = home / "hair_index"
-    if os.access(home, os.W_OK) or beside.is_dir():
-        return beside
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    return cache / "hair-segmentation" / hashlib.sha256(str(home.resolve()).encode()).hexdigest()[:16]
-
-
-def _build_index(home: Path, files: list[Path], folder: Path) -> None:
-    there = {path.relative_to(home).as_posix() for path in home.glob("*/**/*") if path.suffix == ".jpg"}
-    paths, sizes, labels, points = [], [], [], []
-    points_in_curve, curves_in_row = [], []
-    unusable = []
-    for file in tqdm(files, desc="index", unit="file"):
-        frame = _read_csv(file)
-        keep = []
-        rows = zip(frame["path"], frame["polygon1"], frame["height"], frame["width"], strict=True)
-        for number, (path, text, height, width) in enumerate(rows):
-            local = _local_path(str(path), there)
-            curves, reason = _usable(local, text, height, width)
-            if reason:
-                unusable.append((file.name, number + 2, path, reason))  # line 1 is the header
-                continue
-            keep.append(number)
-            paths.append(local.encode())
-            sizes.append((height, width))
-            points.extend(curves)
-            points_in_curve.extend(len(curve) for curve in curves)
-            curves_in_row.append(len(curves))
-        labels.append(frame.iloc[keep].reindex(columns=["source", *LABELS]))
-    with (folder / "unusable.csv").open("w", newline="", encoding="utf-8") as out:
-        csv.writer(out).writerows([("file", "line", "path", "reason"), *unusable])
-    if unusable:
-        reasons = Counter(reason for *_, reason in unusable)
-        print(f"{len(unusable)} rows are unusable: {dict(reasons)}")
-        if len(unusable) > 0.1 * (len(unusable) + len(paths)):
-            file, line, path, reason = unusable[0]
-            raise UserError(
-                f"{home}: more than a tenth of the rows is unusable; the first is {file} line {line}: {reason}"
-            )
-    np.save(folder / "paths.npy", np.array(paths))
-    np.save(folder / "sizes.npy", np.array(sizes, np.float32))
-    np.save(folder / "rows.npy", np.cumsum([0, *curves_in_row], dtype=np.int64))
-    np.save(folder / "curves.npy", np.cumsum([0, *points_in_curve], dtype=np.int64))
-    np.save(folder / "points.npy", np.concatenate(points))
-    pd.concat(labels).to_csv(folder / "labels.csv", index=False)
-
-
-def _read_csv(file: Path) -> pd.DataFrame:
-    wanted = {"path", "source", "polygon1", "height", "width", *LABELS}
-    try:
-        frame = pd.read_csv(file, usecols=lambda column: column in wanted, dtype={"polygon1": str, "source": str})
-    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise UserError(f"{file}: cannot be read, get it anew ({str(error).splitlines()[0]})") from error
-    if missing := {"path", "source", "polygon1", "height", "width"} - set(frame.columns):
-        raise UserError(f"{file}: the column {sorted(missing)[0]} is missing")
-    return frame
-
-
-def _local_path(path: str, there: set[str]) -> str | None:
-    """The path below the data folder: the publisher's CSV files name an `images/` folder that the download lacks."""
-    local = re.sub(r"^.*?/dataset/", "", path)
-    partition, _, name = local.partition("/")
-    candidates = (local, f"{partition}/{name.removeprefix('images/')}", f"{partition}/images/{name}")
-    return next((candidate for candidate in candidates if candidate in there), None)
-
-
-def _usable(path: str | None, text: object, height: float, width: float) -> tuple[list[np.ndarray], str | None]:
-    """The curves of a row, and why it cannot be used, or None."""
-    if path is None:
-        return [], "no file"
-    if not isinstance(text, str) or not text.strip("[] "):
-        return [], "no polygon"
-    try:
-        curves = [curve for curve in parse_polygon(text) if len(curve) >= 3]
-    except ValueError:
-        return [], "not a number"
-    if not (height >= 1 and width >= 1):
-        return [], "not a number"
-    return curves, None if curves else "fewer than three points"
 
 
 def open_data(root: Path) -> FolderIndex | KoreanIndex:

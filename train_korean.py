@@ -18,6 +18,8 @@ PRESETS = {
 def main() -> None:
     parser = training_parser(__doc__, data_dir="data/ganhackerton")
     parser.add_argument("--preset", choices=PRESETS, help="sets --epochs, --encoder_type and --augment unless given")
+    parser.add_argument("--filter", metavar="QUERY", help="a pandas query on the labels, as \"length == '장발'\"")
+    parser.add_argument("--strict", action="store_true", help="stop if a row of the CSV files cannot be used")
     preset = parser.parse_known_args()[0].preset
     parser.set_defaults(**PRESETS.get(preset, {}))
     args = parse_training(parser)
@@ -25,7 +27,7 @@ def main() -> None:
     import dataset  # the heavy imports come after the flags, so that --help and a mistyped flag answer at once
     import engine
 
-    indexes = [dataset.open_korean(Path(folder)) for folder in args.data_dir]
+    indexes = [dataset.open_korean(Path(folder), args.filter, args.strict) for folder in args.data_dir]
     name = "heavy" if args.augment == "heavy" else "light"
     engine.fit(args, name, *dataset.split(indexes, args.fold, args.n_folds, args.limit))
 

@@ -21,8 +21,8 @@ def draw_head(rng: np.random.Generator, size: int, hair: bool = True) -> tuple[n
         hair: False draws a bald head.
 
     Returns:
-        RGB uint8 (size, size, 3), the hair's outline as float32 (points, 2) in pixels (empty for a bald head), and the
-        hair's mask as uint8 {0, 255} (size, size).
+        RGB uint8 (size, size, 3), the hair's outline as float32 (points, 2) in pixels (empty for a bald head), which
+        goes around the face through a cut at the chin, and the hair's mask as uint8 {0, 255} (size, size).
     """
     image = np.empty((size, size, 3), np.uint8)
     image[:] = rng.integers(90, 256, 3)
@@ -38,8 +38,10 @@ def draw_head(rng: np.random.Generator, size: int, hair: bool = True) -> tuple[n
         length = rng.uniform(1.0, 1.9)  # long hair falls below the chin
         stretch = np.where(np.sin(angle) > 0, length, 1.0)
         outline = center + np.stack([np.cos(angle) * reach, np.sin(angle) * reach * stretch], 1)
-        outline = outline.astype(np.float32)
         cv2.fillPoly(mask, [np.round(outline).astype(np.int32)], 255)
+        chin = np.r_[10:40, :11]  # of the 40 angles, once around
+        inner = center + radius * np.stack([0.85 * np.cos(angle), 1.05 * np.sin(angle)], 1)
+        outline = np.concatenate([outline[chin], inner[chin[::-1]]]).astype(np.float32)
         strands = rng.integers(0, 40, (size, size, 1), dtype=np.uint8)
         image = np.where(mask[..., None] > 0, dye.astype(np.uint8) + strands, image)
     face = np.zeros_like(mask)

@@ -1,0 +1,308 @@
+"""The Korean salon photos (niahair/ganhackerton): CSV files of polygons to an index that all workers share."""
+
+import csv
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections import Counter
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import StratifiedGroupKFold
+from tqdm import tqdm
+
+from pictures import check_picture, check_proportions, rasterise
+from utils import UserError, atomic, write_json
+
+SPLIT_SEED = 0  # not --seed: runs with other seeds validate on the same photos, so that their scores compare
+INDEX_VERSION = 2
+NEEDED = ("path", "source", "polygon1", "height", "width")
+LABELS = (
+    *("sex", "age", "length", "curl", "bang", "loss", "side", "color", "basestyle"),
+    *("horizontal", "vertical", "before-after"),
+)
+_NOT_NUMBER = bytes(c if chr(c) in "0123456789.+-eE" else 32 for c in range(256))  # for bytes.translate
+
+
+class KoreanIndex:
+    """The Korean data set as arrays on disk, memory-mapped: all workers share one copy, however they are started.
+
+    Photo `row` has the curves `rows[row]:rows[row + 1]`, and curve `c` the points `curves[c]:curves[c + 1]`.
+    """
+
+    def __init__(self, root: Path, folder: Path, query: str | None = None) -> None:
+        """Map the index in `folder` of the photos below `root`; `open_korean` finds or builds it. Raises UserError."""
+        self.root, self.folder, self.query = root, folder, query
+        try:
+            self.paths, self.sizes, self.rows, self.curves = (
+                np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("paths", "sizes", "rows", "curves")
+            )
+            self.points = np.memmap(folder / "points.f32", np.float32, mode="r").reshape(-1, 2)
+            self.unusable = json.loads((folder / "unusable.json").read_text(encoding="utf-8"))
+            if len(self.rows) != len(self.paths) + 1 or self.curves[self.rows[-1]] != len(self.points):
+                raise ValueError("its parts do not fit each other")
+        except (OSError, ValueError, IndexError, EOFError) as error:
+            raise UserError(
+                f"{folder}: the index is damaged ({error}); remove that folder and it is built anew"
+            ) from error
+
+    def __reduce__(self) -> tuple:
+        return KoreanIndex, (self.root, self.folder, self.query)  # a spawned worker maps the files, copies nothing
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def photo(self, row: int) -> Path:
+        return self.root / self.paths[row].decode()
+
+    def polygon(self, row: int) -> list[np.ndarray]:
+        """The hair's curves, float32 (points, 2) each, in pixels of the frame that the CSV row tells."""
+        first, last = self.rows[row], self.rows[row + 1]
+        return [self.points[self.curves[c] : self.curves[c + 1]] for c in range(first, last)]
+
+    def mask(self, row: int, shape: tuple[int, int]) -> np.ndarray:
+        """The hair as uint8 {0, 1} of `shape` (height, width), the photo's own."""
+        scale = np.float32([shape[1], shape[0]]) / self.sizes[row][::-1]
+        return rasterise([curve * scale for curve in self.polygon(row)], shape)
+
+    def check(self, row: int) -> None:
+        """Raise UserError unless the row's photo is whole and has the proportions of its polygon's frame."""
+        check_proportions(self.photo(row), tuple(self.sizes[row]), check_picture(self.photo(row)))
+
+    def labels(self) -> pd.DataFrame:
+        """The salon's labels of each row: `source` and the columns of LABELS that the CSV files have."""
+        return pd.read_csv(self.folder / "labels.csv", dtype={"source": str}, low_memory=False)
+
+    def split(self, fold: int, n_folds: int) -> dict[str, np.ndarray]:
+        """Rows of `train` and `valid`: no `source` on both sides, sex and length in equal shares.
+
+        The query narrows both sides of the folds of all photos: what one query leaves to train on, no other query
+        validates on.
+        """
+        labels = self.labels()
+        styles = [labels[name].astype(str) for name in ("sex", "length") if name in labels]
+        style = pd.factorize(sum(styles[1:], start=styles[0]) if styles else np.zeros(len(labels)))[0]
+        person, people = pd.factorize(labels["source"], sort=True)
+        if len(people) < n_folds:
+            raise UserError(f"{self.root}: {len(people)} people cannot make {n_folds} folds")
+        folds = StratifiedGroupKFold(n_folds, shuffle=True, random_state=SPLIT_SEED)
+        train, valid = list(folds.split(style, style, groups=person))[fold]
+        if self.query is None:
+            return {"train": train, "valid": valid}
+        chosen = self._chosen(labels)
+        train, valid = train[chosen[train]], valid[chosen[valid]]
+        if not len(train) or not len(valid):
+            raise UserError(
+                f'--filter "{self.query}" leaves {len(train)} photos to train on and {len(valid)} to validate on'
+            )
+        return {"train": train, "valid": valid}
+
+    def _chosen(self, labels: pd.DataFrame) -> np.ndarray:
+        try:
+            chosen = labels.eval(self.query)
+        except (SyntaxError, NameError, ValueError, TypeError, KeyError, AttributeError, NotImplementedError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f'--filter "{self.query}": {reason}; columns are {", ".join(labels)}') from error
+        if not isinstance(chosen, pd.Series) or chosen.dtype != bool:
+            raise UserError(f"--filter \"{self.query}\" is not a condition; for example: length == '장발' and age < 30")
+        return chosen.to_numpy()
+
+    def _report(self, strict: bool) -> None:
+        """Print how many rows cannot be used and why. Raises UserError where they are too many."""
+        count = sum(self.unusable.values())
+        if not count:
+            return
+        reasons = ", ".join(f"{reason} {number}" for reason, number in self.unusable.items())
+        facts = f"{self.root}: {count} of {count + len(self)} rows cannot be used ({reasons}), "
+        facts += f"listed in {self.folder / 'unusable.csv'}"
+        if strict:
+            raise UserError(f"{facts}; mend or remove them, or leave --strict out")
+        if count > 0.1 * (count + len(self)):
+            raise UserError(f"{facts}; that is more than a tenth: get the missing files, or remove those rows")
+        print(facts)
+
+
+def open_korean(root: Path, query: str | None = None, strict: bool = False) -> KoreanIndex:
+    """Open the Korean data set, building its index if there is none of these very CSV files and photo folders.
+
+    Args:
+        root: the clone of `niahair/ganhackerton`, or its `dataset` folder.
+        query: a pandas query on the labels that narrows `KoreanIndex.split`, such as `length == '장발'`.
+        strict: one row that cannot be used is an error.
+
+    Raises:
+        UserError: no CSV files, one that cannot be read, an index that cannot be written, or more than a tenth of the
+            rows unusable.
+    """
+    home = root / "dataset" if (root / "dataset").is_dir() else root
+    files = sorted(home.glob("dataindex_*.csv"))
+    if not files:
+        raise UserError(
+            f"{home}: no dataindex_*.csv; data/README.md says how to get the data, --data_dir names a folder"
+        )
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "hair-segmentation"
+    places = [home / "hair_index", cache / hashlib.sha256(str(home.resolve()).encode()).hexdigest()[:16]]
+    name = f"v{INDEX_VERSION}-{_state(home, files)}"
+    found = [place / name for place in places if (place / name).is_dir()]
+    if not found:
+        place = places[0 if os.access(home, os.W_OK) else 1]
+        found = [place / name]
+        _build(home, files, place / name)
+        for old in place.glob(f"v{INDEX_VERSION}-*"):  # other versions' indexes belong to other copies of this code
+            if old.name != name:
+                shutil.rmtree(old, ignore_errors=True)
+    index = KoreanIndex(home, found[0], query)
+    index._report(strict)
+    return index
+
+
+def parse_polygon(text: str) -> list[np.ndarray]:
+    """Parse `"[[{'x': 1.5, 'y': -2}, …], …]"` into curves, float32 (points, 2) each, without an object per point.
+
+    Raises:
+        ValueError: a coordinate is not a finite number or is missing.
+    """
+    curves = []
+    for curve in text.split("]"):
+        x, y = curve.find("x"), curve.find("y")
+        if x < 0 and y < 0:
+            continue
+        numbers = np.array(curve.encode().translate(_NOT_NUMBER).split(), dtype=np.float32)
+        if not numbers.size == 2 * curve.count("x") == 2 * curve.count("y") or not np.isfinite(numbers).all():
+            raise ValueError("not a number")
+        points = numbers.reshape(-1, 2)
+        curves.append(points if x < y else points[:, ::-1])
+    return curves
+
+
+# ---------------------------------------------------------------------------------------------------- building
+
+
+def _state(home: Path, files: list[Path]) -> str:
+    """A hash that changes when a CSV file does, or when photos come or go (a folder's time of change tells)."""
+    csv_facts = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    folders = [folder for pattern in ("*/", "*/images/") for folder in sorted(home.glob(pattern))]
+    photo_facts = [
+        (folder.relative_to(home).as_posix(), folder.stat().st_mtime_ns)
+        for folder in folders
+        if folder.is_dir() and folder.name != "hair_index"
+    ]
+    return hashlib.sha256(json.dumps([csv_facts, photo_facts]).encode()).hexdigest()[:16]
+
+
+def _build(home: Path, files: list[Path], folder: Path) -> None:
+    """Write the index to `folder`, which is moved into place when complete, so that it is whole or not there."""
+    try:
+        with atomic(folder) as temporary:
+            temporary.mkdir()
+            _write_arrays(home, files, temporary)
+    except OSError as error:
+        if folder.is_dir():  # another process, such as the next GPU's, was faster
+            return
+        raise UserError(
+            f"{folder.parent}: the index could not be written ({error}); make room there and start again"
+        ) from error
+
+
+def _write_arrays(home: Path, files: list[Path], folder: Path) -> None:
+    there = _files_below(home)
+    paths, sizes, labels, unusable = [], [], [], []
+    points_in_curve, curves_in_row = [], []
+    with (folder / "points.f32").open("wb") as points:  # file by file, as they are most of the index
+        for file in tqdm(files, desc="index", unit="file"):
+            frame = _read_csv(file)
+            kept, curves = [], []
+            for number, row in enumerate(zip(*(frame[name] for name in NEEDED), strict=True)):
+                path, _, text, height, width = row
+                local = _local_path(path, there)
+                outlines, reason = _usable(local, text, height, width)
+                if reason:
+                    unusable.append((file.name, number + 1, path, reason))
+                    continue
+                kept.append(number)
+                paths.append(local.encode())
+                sizes.append((height, width))
+                curves.extend(outlines)
+                curves_in_row.append(len(outlines))
+            points_in_curve.extend(map(len, curves))
+            np.concatenate([np.empty((0, 2), np.float32), *curves]).tofile(points)
+            labels.append(frame.iloc[kept].reindex(columns=["source", *(name for name in LABELS if name in frame)]))
+    if not paths:
+        file, number, _, reason = unusable[0] if unusable else (files[0].name, 1, "", "no rows")
+        raise UserError(f"{home}: no row can be used; the first is {file} row {number}: {reason}")
+    np.save(folder / "paths.npy", np.array(paths, dtype=bytes))
+    np.save(folder / "sizes.npy", np.array(sizes, np.float32))
+    np.save(folder / "rows.npy", np.cumsum([0, *curves_in_row], dtype=np.int64))
+    np.save(folder / "curves.npy", np.cumsum([0, *points_in_curve], dtype=np.int64))
+    pd.concat(labels).to_csv(folder / "labels.csv", index=False)
+    with (folder / "unusable.csv").open("w", newline="", encoding="utf-8") as out:
+        csv.writer(out).writerows([("file", "row", "path", "reason"), *unusable])
+    write_json(folder / "unusable.json", dict(Counter(reason for *_, reason in unusable).most_common()))
+
+
+def _files_below(home: Path) -> set[str]:
+    there = set()
+    for folder, _, names in os.walk(home):
+        prefix = Path(folder).relative_to(home).as_posix()
+        there.update(f"{prefix}/{name}" for name in names)
+    return there
+
+
+def _read_csv(file: Path) -> pd.DataFrame:
+    wanted = {*NEEDED, *LABELS}
+    text = {"path": str, "source": str, "polygon1": str}
+    try:
+        frame = pd.read_csv(file, usecols=lambda name: name in wanted, dtype=text, low_memory=False)
+        if missing := [name for name in NEEDED if name not in frame]:
+            raise UserError(f"{file}: the column {missing[0]} is missing; is it a file of this data set?")
+        if _is_cut_off(file):
+            raise UserError(f"{file}: ends in the middle of a row; get it anew")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file}: is not UTF-8 text ({error.reason}); get it anew or convert it") from error
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise UserError(
+            f"{file}: cannot be read, perhaps cut off; get it anew ({' '.join(str(error).split())})"
+        ) from error
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror})") from error
+    frame["path"] = frame["path"].fillna("")
+    for name in ("height", "width"):
+        frame[name] = pd.to_numeric(frame[name], errors="coerce")
+    return frame
+
+
+def _is_cut_off(file: Path) -> bool:
+    """Whether the last row has no line end and fewer columns than the header; pandas would fill them up silently."""
+    with file.open("rb") as stream:
+        header = stream.readline()
+        stream.seek(-min(file.stat().st_size, 1 << 20), os.SEEK_END)
+        last = stream.read().rpartition(b"\n")[2]
+    columns = [pd.read_csv(BytesIO(line), header=None).shape[1] for line in (header, last) if line.strip()]
+    return len(columns) == 2 and columns[1] < columns[0]
+
+
+def _local_path(path: str, there: set[str]) -> str | None:
+    """The path below the data folder: the publisher's CSV files name an `images/` folder that the download lacks."""
+    local = re.sub(r"^.*?/dataset/", "", path)
+    partition, _, name = local.partition("/")
+    candidates = (local, f"{partition}/{name.removeprefix('images/')}", f"{partition}/images/{name}")
+    return next((candidate for candidate in candidates if candidate in there), None)
+
+
+def _usable(path: str | None, text: object, height: float, width: float) -> tuple[list[np.ndarray], str | None]:
+    """The curves of a row, and why it cannot be used, or None."""
+    if path is None:
+        return [], "no file"
+    if not isinstance(text, str) or not text.strip("[] "):
+        return [], "no polygon"
+    try:
+        curves = [curve for curve in parse_polygon(text) if len(curve) >= 3]
+    except ValueError:
+        return [], "not a number"
+    if not (1 <= height < np.inf and 1 <= width < np.inf):
+        return [], "not a number"
+    return curves, None if curves else "fewer than three points"

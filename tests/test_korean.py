@@ -1,0 +1,379 @@
+"""The Korean data: polygons, splits, bad rows, bad files, and an index that workers share."""
+
+import pickle
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from make_sample import draw_head
+from torch.utils.data import DataLoader
+
+import korean as room
+from dataset import HairDataset, PhotoSet, eval_transform
+from korean import open_korean, parse_polygon
+from pictures import rasterise
+from utils import UserError
+
+ROOT = Path(__file__).parents[1]
+SQUARE = [(1, 1), (3, 1), (3, 3), (1, 3)]
+
+
+def text(*curves: list[tuple]) -> str:
+    """Curves as the CSV files write them."""
+    return str([[{"x": x, "y": y} for x, y in curve] for curve in curves])
+
+
+@pytest.fixture
+def copy(korean: Path, tmp_path: Path) -> Path:
+    """The drawn data set without an index, to spoil."""
+    return Path(shutil.copytree(korean, tmp_path / "korean", ignore=shutil.ignore_patterns("hair_index")))
+
+
+def change(root: Path, row: int, **values: object) -> None:
+    """Overwrite fields of a row of the first CSV file."""
+    file = root / "dataset" / "dataindex_00.csv"
+    frame = pd.read_csv(file, dtype=str, keep_default_na=False)
+    for name, value in values.items():
+        frame.loc[row, name] = str(value)
+    frame.to_csv(file, index=False)
+
+
+def indexes(root: Path) -> list[str]:
+    """Everything in the index's folder, also what a broken build would leave behind."""
+    return sorted(path.name for path in (root / "dataset" / "hair_index").iterdir())
+
+
+# ---------------------------------------------------------------------------------------------------- polygons
+
+
+def test_parse_polygon_keeps_every_kind_of_number():
+    (curve,) = parse_polygon("[[{'x': -1.5, 'y': 2}, {'x': 1e-05, 'y': 600.25}, {'x': 0, 'y': -0.0}]]")
+    assert curve.dtype == np.float32
+    np.testing.assert_array_equal(curve, np.float32([[-1.5, 2], [1e-05, 600.25], [0, 0]]))
+
+
+def test_parse_polygon_keeps_curves_apart_and_the_order_of_x_and_y():
+    one, two = parse_polygon("[[{'x': 1, 'y': 2}, {'x': 3, 'y': 4}], [], [{'y': 5, 'x': 6}]]")
+    assert one.tolist() == [[1, 2], [3, 4]] and two.tolist() == [[6, 5]]
+
+
+@pytest.mark.parametrize("point", ["{'x': nan, 'y': 1}", "{'x': None, 'y': 1}", "{'x': 1}", "{'x': 1e99, 'y': 1}"])
+def test_parse_polygon_refuses_what_is_no_number(point):
+    with pytest.raises(ValueError), np.errstate(over="ignore"):
+        parse_polygon(f"[[{{'x': 1, 'y': 1}}, {point}]]")
+
+
+def test_rasterise_fills_the_pixels_whose_centres_are_inside():
+    mask = rasterise([np.float32(SQUARE)], (5, 5))
+    assert mask.dtype == np.uint8 and mask[1:3, 1:3].all() and mask.sum() == 4
+
+
+def test_rasterise_has_no_bias():
+    """The mean area over many polygons is the exact one; cv2.fillPoly's is half a pixel more along the outline."""
+    rng = np.random.default_rng(0)
+    exact, filled, painted, length = 0.0, 0, 0, 0.0
+    for _ in range(100):
+        angle = np.linspace(0, 2 * np.pi, 60, endpoint=False)
+        curve = 64 + rng.uniform(20, 50, (60, 1)) * np.stack([np.cos(angle), np.sin(angle)], 1) + rng.random(2)
+        x, y = curve.T
+        exact += abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
+        length += np.linalg.norm(curve - np.roll(curve, 1, 0), axis=1).sum()
+        filled += int(rasterise([curve], (128, 128)).sum())
+        painted += int(cv2.fillPoly(np.zeros((128, 128)), [np.int32((curve - 0.5) * 256)], 1, shift=8).sum())
+    assert abs(filled - exact) < 0.005 * length
+    assert painted - exact > 0.3 * length
+
+
+def test_rasterise_agrees_with_a_test_of_each_pixel_centre():
+    rng = np.random.default_rng(1)
+    curve = rng.uniform(-20, 60, (9, 2)).astype(np.float32)  # crosses itself and leaves the frame on all sides
+    expected = np.zeros((40, 30), bool)
+    for row, column in np.ndindex(40, 30):
+        (x0, y0), (x1, y1) = curve.T, np.roll(curve, -1, 0).T
+        spans = (y0 > row + 0.5) != (y1 > row + 0.5)
+        crossing = x0[spans] + (row + 0.5 - y0[spans]) / (y1 - y0)[spans] * (x1 - x0)[spans]
+        expected[row, column] = (crossing > column + 0.5).sum() % 2
+    np.testing.assert_array_equal(rasterise([curve], (40, 30)), expected)
+
+
+def test_rasterise_unites_overlapping_curves():
+    one, two = np.float32(SQUARE), np.float32(SQUARE) + 1
+    mask = rasterise([one, two], (6, 6))
+    np.testing.assert_array_equal(mask, rasterise([one], (6, 6)) | rasterise([two], (6, 6)))
+    assert mask[2, 2] == 1
+
+
+def test_rasterise_clips_far_away_points():
+    huge = np.float32([(-1e30, -1e30), (1e30, -1e30), (1e30, 1e30), (-1e30, 1e30)])
+    assert rasterise([huge], (7, 9)).all()
+    assert not rasterise([huge + np.float32(3e30)], (7, 9)).any()
+    assert not rasterise([], (7, 9)).any()
+
+
+# ---------------------------------------------------------------------------------------------------- the index
+
+
+def test_masks_are_those_that_were_drawn(korean):
+    """Both forms of `path` lead to their photo, and the polygon to the drawn hair without the face."""
+    index = open_korean(korean)
+    assert len(index) == 36 and open_korean(korean / "dataset").folder == index.folder
+    rng, drawn = np.random.default_rng(0), {}
+    for part in (1, 2):  # in the order in which make_korean draws
+        for person in range(part - 1, 12, 2):
+            for photo in range(3):
+                drawn[f"AP{person:06d}-{photo:03d}"] = draw_head(rng, 128)[2] > 0
+    for row in range(len(index)):
+        index.check(row)
+        mask, expected = index.mask(row, (128, 128)), drawn[index.photo(row).stem]
+        assert (mask & expected).sum() / (mask | expected).sum() > 0.9
+    big = index.mask(0, (256, 256))
+    assert big.shape == (256, 256) and abs(big.mean() - index.mask(0, (128, 128)).mean()) < 0.01
+
+
+def test_a_path_with_images_finds_a_photo_in_images_and_without(copy):
+    folder = copy / "dataset" / "partition1"
+    (folder / "images").mkdir()
+    for photo in list(folder.glob("*-000.jpg")):  # their rows have no `images/`
+        photo.rename(folder / "images" / photo.name)
+    index = open_korean(copy)
+    assert len(index) == 36 and all(index.photo(row).is_file() for row in range(36))
+
+
+def test_index_is_kept_and_follows_csv_files_and_photos(copy):
+    first = open_korean(copy)
+    built = (first.folder / "points.f32").stat().st_mtime_ns
+    assert (open_korean(copy).folder / "points.f32").stat().st_mtime_ns == built
+    change(copy, 0, polygon1=text(SQUARE))
+    second = open_korean(copy)
+    assert indexes(copy) == [second.folder.name] != [first.folder.name]
+    np.testing.assert_array_equal(second.polygon(0)[0], np.float32(SQUARE))
+    second.photo(0).rename(copy / "gone.jpg")
+    assert len(open_korean(copy)) == 35
+
+
+def test_index_of_another_version_is_left_alone(copy, monkeypatch):
+    monkeypatch.setattr(room, "INDEX_VERSION", room.INDEX_VERSION - 1)
+    older = open_korean(copy).folder
+    monkeypatch.undo()
+    newer = open_korean(copy).folder
+    assert indexes(copy) == sorted([older.name, newer.name]) and older != newer
+
+
+def test_read_only_data_folder_falls_back_to_the_cache(copy, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(room.os, "access", lambda path, mode: False)  # root may write anywhere
+    index = open_korean(copy)
+    assert index.folder.is_relative_to(tmp_path / "cache") and not (copy / "dataset" / "hair_index").exists()
+    assert open_korean(copy).folder == index.folder
+
+
+def test_damaged_index_is_named(copy):
+    folder = open_korean(copy).folder
+    content = (folder / "points.f32").read_bytes()
+    (folder / "points.f32").write_bytes(content[: len(content) // 2 // 8 * 8])
+    with pytest.raises(UserError, match=rf"{folder.name}: the index is damaged .* remove that folder"):
+        open_korean(copy)
+
+
+def test_spawned_workers_map_the_index_instead_of_copying_it(korean):
+    index = open_korean(korean)
+    assert len(pickle.dumps(index)) < 1000
+    copied = pickle.loads(pickle.dumps(index))
+    assert all(isinstance(getattr(copied, name), np.memmap) for name in ("paths", "sizes", "rows", "curves", "points"))
+    photos = PhotoSet([index], [np.arange(4)])
+    dataset = HairDataset(photos, eval_transform(64, (0.5,) * 3, (0.5,) * 3))
+    loader = DataLoader(dataset, 4, num_workers=1, multiprocessing_context="spawn")
+    images, masks, numbers = next(iter(loader))
+    assert images.shape == (4, 3, 64, 64) and masks.sum() > 0 and numbers.tolist() == [0, 1, 2, 3]
+
+
+# ---------------------------------------------------------------------------------------------------- splits
+
+
+def grouped(copy: Path) -> pd.DataFrame:
+    """Give the drawn data set 60 rows-rich people of two sexes and two lengths; returns the index's labels."""
+    rows = []
+    for person in range(60):
+        for photo in range(1 + person % 3):
+            rows.append({"path": f"/main/dataset/partition1/AP{2 * (person % 6):06d}-{photo:03d}.jpg"})
+            rows[-1] |= {"source": f"P{person}", "polygon1": text(SQUARE), "height": 128, "width": 128}
+            rows[-1] |= {"sex": "여남"[person % 2], "length": ("장발", "단발")[person // 2 % 2], "age": person}
+    (copy / "dataset" / "dataindex_01.csv").unlink()
+    pd.DataFrame(rows).to_csv(copy / "dataset" / "dataindex_00.csv", index=False)
+    return open_korean(copy).labels()
+
+
+def test_folds_keep_people_whole_and_styles_balanced(copy):
+    labels = grouped(copy)
+    index, seen = open_korean(copy), []
+    for fold in range(5):
+        rows = index.split(fold, 5)
+        people = {side: set(labels["source"][rows[side]]) for side in rows}
+        assert not people["train"] & people["valid"]
+        assert len(rows["train"]) + len(rows["valid"]) == len(index)
+        for name in ("sex", "length"):
+            shares = [labels[name][rows[side]].value_counts(normalize=True) for side in ("train", "valid")]
+            assert (shares[0] - shares[1]).abs().max() < 0.12
+        seen.extend(rows["valid"].tolist())
+    assert sorted(seen) == list(range(len(index)))
+
+
+def test_filter_narrows_both_sides_of_the_same_folds(copy):
+    labels = grouped(copy)
+    everyone = open_korean(copy).split(1, 5)
+    chosen = open_korean(copy, "length == '장발' and age < 40").split(1, 5)
+    keep = ((labels["length"] == "장발") & (labels["age"] < 40)).to_numpy()
+    for side in ("train", "valid"):
+        np.testing.assert_array_equal(chosen[side], everyone[side][keep[everyone[side]]])
+
+
+@pytest.mark.parametrize(
+    "query, message",
+    [
+        ("lenght == '장발'", "columns are source, sex"),
+        ("length ==", "columns are"),
+        ("age + 1", "is not a condition"),
+        ("age > 1000", "leaves 0 photos"),
+    ],
+)
+def test_wrong_filter_is_one_clear_line(korean, query, message):
+    with pytest.raises(UserError, match=message) as error:
+        open_korean(korean, query).split(0, 3)
+    assert "\n" not in str(error.value)
+
+
+def test_train_korean_takes_filter_and_strict(copy, cli):
+    change(copy, 0, polygon1="")
+    strict = cli("train_korean.py", "--data_dir", copy, "--strict")
+    assert strict.returncode == 1 and "no polygon 1" in strict.stderr.splitlines()[-1]
+    none = cli("train_korean.py", "--data_dir", copy, "--filter", "age > 1000")
+    assert none.returncode == 1 and none.stderr.splitlines()[-1].startswith('error: --filter "age > 1000" leaves 0')
+
+
+# ---------------------------------------------------------------------------------------------------- bad rows
+
+
+@pytest.mark.parametrize(
+    "values, reason",
+    [
+        ({"path": "/main/dataset/partition1/AP999999-000.jpg"}, "no file"),
+        ({"path": ""}, "no file"),
+        ({"polygon1": ""}, "no polygon"),
+        ({"polygon1": "[]"}, "no polygon"),
+        ({"polygon1": "[[]]"}, "no polygon"),
+        ({"polygon1": text(SQUARE[:2])}, "fewer than three points"),
+        ({"polygon1": "[[{'x': nan, 'y': 1}, {'x': 2, 'y': 2}, {'x': 3, 'y': 1}]]"}, "not a number"),
+        ({"height": "tall"}, "not a number"),
+    ],
+)
+def test_rows_that_cannot_be_used_are_counted_and_listed(copy, capsys, values, reason):
+    path = values.get("path", "/main/dataset/partition1/AP000000-000.jpg")
+    change(copy, 0, **values)
+    index = open_korean(copy)
+    assert len(index) == 35 and index.unusable == {reason: 1}
+    assert f"1 of 36 rows cannot be used ({reason} 1)" in capsys.readouterr().out
+    listed = pd.read_csv(index.folder / "unusable.csv", keep_default_na=False).to_dict("records")
+    assert listed == [{"file": "dataindex_00.csv", "row": 1, "path": path, "reason": reason}]
+    with pytest.raises(UserError, match="--strict"):  # also where the index is there already
+        open_korean(copy, strict=True)
+
+
+def test_a_short_curve_beside_a_whole_one_is_dropped(copy):
+    change(copy, 0, polygon1=text(SQUARE, SQUARE[:2]))
+    index = open_korean(copy, strict=True)
+    assert len(index) == 36 and len(index.polygon(0)) == 1
+
+
+def test_more_than_a_tenth_is_an_error_with_a_list(copy):
+    for row in range(4):
+        change(copy, row, polygon1="")
+    with pytest.raises(UserError, match=r"4 of 36 rows cannot be used \(no polygon 4\).*more than a tenth") as error:
+        open_korean(copy)
+    listed = Path(str(error.value).split("listed in ")[1].split(";")[0])
+    assert len(pd.read_csv(listed)) == 4
+
+
+def test_no_usable_row_at_all(copy):
+    for photo in (copy / "dataset").glob("*/*.jpg"):
+        photo.unlink()
+    with pytest.raises(UserError, match=r"no row can be used; the first is dataindex_00\.csv row 1: no file"):
+        open_korean(copy)
+
+
+# ---------------------------------------------------------------------------------------------------- bad files
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-2000])  # inside a polygon
+
+
+def cut_between_fields(file: Path) -> None:
+    file.write_bytes(file.read_bytes().rstrip().rpartition(b",")[0])
+
+
+def recode(file: Path) -> None:
+    file.write_bytes(file.read_text(encoding="utf-8").encode("cp949"))
+
+
+def drop_column(file: Path) -> None:
+    pd.read_csv(file).drop(columns="polygon1").to_csv(file, index=False)
+
+
+def empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    "spoil, message",
+    [
+        (cut, "cut off; get it anew"),
+        (cut_between_fields, "ends in the middle of a row; get it anew"),
+        (recode, "is not UTF-8 text"),
+        (drop_column, "the column polygon1 is missing"),
+        (empty, "get it anew"),
+    ],
+)
+def test_bad_csv_is_one_clear_line_and_the_index_stays(copy, spoil, message):
+    before = open_korean(copy).folder
+    content = (before / "points.f32").read_bytes()
+    file = copy / "dataset" / "dataindex_01.csv"
+    spoil(file)
+    with pytest.raises(UserError) as error:
+        open_korean(copy)
+    assert str(error.value).startswith(f"{file}: ") and message in str(error.value)
+    assert "\n" not in str(error.value)
+    assert indexes(copy) == [before.name] and (before / "points.f32").read_bytes() == content
+
+
+def test_last_row_without_line_end_is_whole(copy):
+    file = copy / "dataset" / "dataindex_01.csv"
+    file.write_bytes(file.read_bytes().rstrip())
+    assert len(open_korean(copy)) == 36
+
+
+def test_full_disk_is_one_clear_line_and_the_index_stays(copy):
+    before = open_korean(copy).folder
+    change(copy, 0, polygon1=text(SQUARE))
+    # A limit on the size of files: every write beyond it fails, as it does on a full disk.
+    code = "import sys; sys.path.insert(0, sys.argv[1]); from utils import run; from korean import open_korean;"
+    code += "from pathlib import Path; run(lambda: open_korean(Path(sys.argv[2])))"
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(ROOT), str(copy)],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000)),
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 1
+    assert "the index could not be written" in result.stderr.splitlines()[-1] and "Traceback" not in result.stderr
+    assert indexes(copy) == [before.name]
+
+
+def test_no_csv_files_names_the_readme(tmp_path):
+    with pytest.raises(UserError, match=r"no dataindex_\*\.csv; data/README.md"):
+        open_korean(tmp_path)
