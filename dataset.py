@@ -23,8 +23,8 @@ from torch import Generator, Tensor, randint, randperm
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
-from korean import SPLIT_SEED, KoreanIndex, open_korean, parse_polygon  # noqa: F401 - parse_polygon for its callers here
-from pictures import check_picture, check_proportions, rasterise, read_image, read_mask  # noqa: F401
+from korean import SPLIT_SEED, KoreanIndex, open_korean
+from pictures import check_picture, check_proportions, read_image, read_mask
 from utils import UserError, atomic
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
