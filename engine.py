@@ -269,9 +269,15 @@ def fit(args: Namespace, name: str, train: PhotoSet, valid: PhotoSet) -> dict[st
         state.resume(run)
     wait_for_all()  # until all have looked at the folder and the photos are checked
     if rank() == 0:
-        _print_start(args, run, state, device, len(train), len(valid))
         with writing(run):
             remove_leftovers(run)
+            if state.history:  # a process killed after its checkpoint may not have come to write the epoch's row
+                _write_log(run, state.history)
+    if is_finished(args, state):
+        return _finish(args, run, state, "finished before, so there is nothing to do (more --epochs would go on)")
+    if rank() == 0:
+        _print_start(args, run, state, device, len(train), len(valid))
+        with writing(run):
             write_json(run / "args.json", vars(args) | {"resume": None})
     with Keeper(state, run / "last.pth", args.save_every, device) as keeper, _tensorboard(run, state.history) as board:
         last = 0
@@ -292,9 +298,13 @@ def fit(args: Namespace, name: str, train: PhotoSet, valid: PhotoSet) -> dict[st
                 if is_best and board is not None:
                     board.add_images("worst", picture_worst(state.scored_model(), sets[1], counts, facts), state.epoch)
                 keeper.saved_at = time.monotonic()
+    return _finish(args, run, state, "finished")
+
+
+def _finish(args: Namespace, run: Path, state: State, how: str) -> dict[str, float]:
     best = best_row(args, state.history)
     if rank() == 0:
-        print(f"finished: best Dice {best['valid_dice']:.4f} in epoch {best['epoch']}; the model is in {run}")
+        print(f"{how}: best Dice {best['valid_dice']:.4f} in epoch {best['epoch']}; the model is in {run}")
     return best
 
 
@@ -417,14 +427,13 @@ def _write_log(run: Path, history: list[dict]) -> None:
 
 @contextlib.contextmanager
 def _tensorboard(run: Path, history: list[dict]) -> Iterator[SummaryWriter | None]:
-    """The first process's TensorBoard log and `log.csv`, brought to where the checkpoint is; None for the others."""
+    """The first process's TensorBoard log, from the checkpoint's last epoch on; None for the others."""
     if rank() > 0:
         yield None
         return
     with writing(run):
         board = SummaryWriter(run / "tensorboard", purge_step=len(history))
         if history:
-            _write_log(run, history)
             _add_scalars(board, history[-1])
     yield board
     with writing(run):
@@ -491,7 +500,5 @@ def _print_start(
         + " ".join(f"--{key} {value}" for key, value in vars(args).items()),
         flush=True,
     )
-    if is_finished(args, state):
-        print("this run is finished already; more --epochs let it go on")
-    elif state.step:
+    if state.step:
         print(f"going on in epoch {state.epoch + 1} after batch {state.batch}", flush=True)
