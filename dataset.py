@@ -6,6 +6,7 @@ python dataset.py prepare-celeb data/CelebAMask-HQ    # raw download -> image/<n
 import argparse
 import os
 import shutil
+import signal
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -408,35 +409,60 @@ class EpochSampler(Sampler):
     """Photos of an epoch in an order, and with augmentation seeds, that follow from (seed, epoch) alone.
 
     Thus workers never repeat one another, no two epochs are the same, and a run resumed in the middle of an epoch
-    (`start`) sees what it would have seen.
+    (`start`, in photos of this process) sees what it would have seen. Each of several processes gets its batches of
+    the one order, as many as the others; what fills no batch for all of them is left out.
     """
 
-    def __init__(self, length: int, seed: int) -> None:
+    def __init__(self, length: int, seed: int, batch_size: int = 1, rank: int = 0, processes: int = 1) -> None:
         self.length, self.seed, self.epoch, self.start = length, seed, 0, 0
+        self.batch_size, self.rank, self.processes = batch_size, rank, processes
+        self.batches = length // (batch_size * processes)
 
     def __len__(self) -> int:
-        return self.length - self.start
+        return self.batches * self.batch_size - self.start
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         generator = Generator().manual_seed(self.seed * 100_003 + self.epoch)
-        order = randperm(self.length, generator=generator).tolist()
-        seeds = randint(2**31, (self.length,), generator=generator).tolist()
-        yield from list(zip(order, seeds, strict=True))[self.start :]
+        order = randperm(self.length, generator=generator)
+        seeds = randint(2**31, (self.length,), generator=generator)
+        used = self.batches * self.processes * self.batch_size
+        order, seeds = (
+            all_[:used].view(-1, self.processes, self.batch_size)[:, self.rank].flatten()[self.start :].tolist()
+            for all_ in (order, seeds)
+        )
+        yield from zip(order, seeds, strict=True)
 
 
 def _quiet_worker(_: int) -> None:
     cv2.setNumThreads(0)  # each worker is one process on one core already
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches workers too; the training ends them when it is ready
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the training's handler, which a forked worker inherits
 
 
 def build_loader(
-    dataset: HairDataset, batch_size: int, num_workers: int, seed: int | None = None, pin_memory: bool = False
+    dataset: HairDataset,
+    batch_size: int,
+    num_workers: int,
+    seed: int | None = None,
+    pin_memory: bool = False,
+    rank: int = 0,
+    processes: int = 1,
 ) -> DataLoader:
-    """A loader for training (with a seed: shuffled, last short batch dropped) or validation (without one)."""
+    """A loader for training (with a seed: shuffled, last short batch dropped) or validation (without one).
+
+    Of several processes each gets its share; in validation no photo is left out or comes twice.
+    """
+    shuffled = seed is not None
+    sampler = (
+        EpochSampler(len(dataset), seed, batch_size, rank, processes)
+        if shuffled
+        else range(rank, len(dataset), processes)
+    )
     return DataLoader(
         dataset,
         batch_size,
-        sampler=None if seed is None else EpochSampler(len(dataset), seed),
-        drop_last=seed is not None,  # batch normalisation cannot work on a last batch of one photo
+        sampler=sampler,
+        drop_last=shuffled,  # batch normalisation cannot work on a last batch of one photo
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         pin_memory=pin_memory,

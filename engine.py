@@ -1,90 +1,44 @@
 """The loops: one epoch of training, evaluation, and `fit`, which runs, records and resumes them."""
 
-import itertools
+import contextlib
 import math
-import signal
+import sys
 import time
 from argparse import Namespace
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pandas as pd
 import segmentation_models_pytorch as smp
 import torch
 from timm.utils import ModelEmaV3
-from torch import nn
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 import models
-from dataset import HairDataset, PhotoSet, build_loader, eval_transform, open_backgrounds, train_transform
-from utils import UserError, atomic, build_scheduler, choose_device, scores, seed_everything, write_json
+from checkpoint import ORDER, RATES, Keeper, State, remove_leftovers, writing
+from dataset import HairDataset, PhotoSet, build_loader, eval_transform, open_backgrounds, split, train_transform
+from utils import (
+    UserError,
+    atomic,
+    build_scheduler,
+    choose_device,
+    first_alone,
+    join_processes,
+    processes,
+    rank,
+    scores,
+    seed_everything,
+    total,
+    wait_for_all,
+    write_json,
+)
 
-CHECKPOINT_VERSION = 1
-
-
-@dataclass
-class State:
-    """Everything that a resumed run needs to go on as if it had never stopped."""
-
-    model: nn.Module
-    ema: ModelEmaV3 | None
-    optimizer: torch.optim.Optimizer
-    scheduler: object
-    scaler: torch.amp.GradScaler
-    epoch: int = 0  # finished epochs
-    batch: int = 0  # finished batches of the epoch under way
-    loss_sum: float = 0.0  # over those batches
-    best: float = -1.0
-    history: list[dict] = field(default_factory=list)
-
-    def scored_model(self) -> nn.Module:
-        """The network that is validated and kept: the average of the weights where there is one."""
-        return self.ema.module if self.ema else self.model
-
-    def save(self, path: Path) -> None:
-        """Write a checkpoint of tensors and plain values, atomically: on a full disk the older one stays."""
-        content = {
-            "version": CHECKPOINT_VERSION,
-            **{name: part.state_dict() for name, part in self._parts().items()},
-            **{name: getattr(self, name) for name in ("epoch", "batch", "loss_sum", "best", "history")},
-            "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        }
-        try:
-            with atomic(path) as temporary:
-                torch.save(content, temporary)
-        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-            raise UserError(
-                f"{path}: could not be written ({str(error).splitlines()[0]}); the older one is kept"
-            ) from error
-
-    def load(self, path: Path) -> None:
-        """Read a checkpoint of a run with the same flags. Raises UserError."""
-        content = models.read_tensors(path)
-        if content.get("version") != CHECKPOINT_VERSION:
-            raise UserError(f"{path}: a checkpoint of another version of this project; start the run anew")
-        try:
-            for name, part in self._parts().items():
-                part.load_state_dict(content[name])
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise UserError(f"{path}: does not fit these flags ({str(error).splitlines()[0]})") from error
-        for name in ("epoch", "batch", "loss_sum", "best", "history"):
-            setattr(self, name, content[name])
-        torch.set_rng_state(content["random"])
-        if torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(content["random_cuda"])
-
-    def _parts(self) -> dict:
-        parts = {"model": self.model, "optimizer": self.optimizer, "scaler": self.scaler}
-        if self.scheduler is not None:
-            parts["scheduler"] = self.scheduler
-        if self.ema is not None:
-            parts["ema"] = self.ema.module
-        return parts
+# ---------------------------------------------------------------------------------------------------- loops
 
 
 def autocast(device: torch.device, enabled: bool) -> torch.autocast:
@@ -97,13 +51,18 @@ def half_precision(device: torch.device) -> torch.dtype:
     return torch.float16 if device.type == "cuda" and not torch.cuda.is_bf16_supported() else torch.bfloat16
 
 
+def _bar(iterable: Iterable, **options: object) -> tqdm:
+    """A progress bar of the first process; in a log file it is a line a minute."""
+    return tqdm(iterable, leave=False, disable=rank() > 0, mininterval=0.1 if sys.stderr.isatty() else 60, **options)
+
+
 def train_one_epoch(
     state: State,
     loader: DataLoader,
     loss_fn: nn.Module,
     device: torch.device,
     args: Namespace,
-    after_step: Callable[[], None],
+    after_step: Callable[[], None] = lambda: None,
 ) -> float:
     """Train on what is left of the epoch.
 
@@ -112,72 +71,176 @@ def train_one_epoch(
         loader: gives photos float32 (N, 3, S, S), masks float32 (N, 1, S, S) and the photos' numbers.
         loss_fn: from float32 logits and masks to a scalar.
         device: of the model.
-        args: `apex`, `grad_accum` and `max_grad_norm` are read.
-        after_step: called after every optimizer step.
+        args: `apex`, `grad_accum`, `max_grad_norm`, `freeze_encoder_epochs` and `seed` are read.
+        after_step: called after optimizer steps, on a GPU after every tenth.
 
     Returns:
-        The mean loss of the epoch's batches.
+        The mean loss of the epoch's batches, over all processes.
 
     Raises:
         UserError: a loss that is not finite.
     """
-    state.model.train()
-    bar = tqdm(
-        loader, total=state.batch + len(loader), initial=state.batch, desc=f"epoch {state.epoch + 1}", leave=False
-    )
-    for images, masks, numbers in bar:
-        images = images.to(device, non_blocking=True, memory_format=torch.channels_last)
-        masks = masks.to(device, non_blocking=True)
-        with autocast(device, args.apex):
-            logits = state.model(images)
-        loss = loss_fn(logits.float(), masks)
-        if not math.isfinite(loss.item()):
-            paths = ", ".join(str(loader.dataset.photos.path(i)) for i in numbers.tolist())
-            raise UserError(
-                f"the loss is {loss.item()} in epoch {state.epoch + 1} on {paths}; try a lower --encoder_lr"
-            )
+    is_frozen = state.epoch < args.freeze_encoder_epochs
+    for parameter in state.optimizer.param_groups[0]["params"]:
+        parameter.requires_grad_(not is_frozen)
+    state.network.train()
+    state.model.encoder.train(not is_frozen)
+    batches = state.batch + len(loader)
+    losses: list[tuple[Tensor, Tensor]] = []  # not yet read: reading waits for the GPU
+    for images, masks, numbers in (
+        bar := _bar(loader, total=batches, initial=state.batch, desc=f"epoch {state.epoch + 1}")
+    ):
         # The last group of an epoch may be short: each group's gradients are the mean over its own batches.
         group_start = state.batch - state.batch % args.grad_accum
-        group = min(args.grad_accum, bar.total - group_start)
-        state.scaler.scale(loss / group).backward()
+        group = min(args.grad_accum, batches - group_start)
+        is_step = state.batch + 1 == group_start + group
+        torch.manual_seed(_dropout_seed(args.seed, state))
+        with contextlib.nullcontext() if is_step or processes() == 1 else state.network.no_sync():
+            with autocast(device, args.apex):
+                logits = state.network(images.to(device, non_blocking=True, memory_format=torch.channels_last))
+            loss = loss_fn(logits.float(), masks.to(device, non_blocking=True))
+            state.scaler.scale(loss / group).backward()
+        losses.append((loss.detach(), numbers))
+        if is_step:
+            _step(state, args.max_grad_norm)
         state.batch += 1
-        state.loss_sum += loss.item()
-        if state.batch - group_start < group:
-            continue
-        if args.max_grad_norm:
-            state.scaler.unscale_(state.optimizer)
-            nn.utils.clip_grad_norm_(state.model.parameters(), args.max_grad_norm)
-        state.scaler.step(state.optimizer)
-        state.scaler.update()
-        state.optimizer.zero_grad(set_to_none=True)
-        if state.ema is not None:
-            steps = state.epoch * math.ceil(bar.total / args.grad_accum) + math.ceil(state.batch / args.grad_accum)
-            state.ema.update(state.model, step=steps)
-        if state.scheduler is not None and not isinstance(state.scheduler, ReduceLROnPlateau):
-            state.scheduler.step()
-        bar.set_postfix(loss=f"{state.loss_sum / state.batch:.4f}", lr=f"{state.optimizer.param_groups[0]['lr']:.1e}")
-        after_step()
+        if is_step and (device.type != "cuda" or len(losses) >= 10 or state.batch == batches):
+            _read_losses(losses, state, loader.dataset)
+            rate = state.optimizer.param_groups[0]["lr"]
+            bar.set_postfix(loss=f"{state.loss_sum / state.batch:.4f}", lr=f"{rate:.1e}", refresh=False)
+            after_step()
     return state.loss_sum / state.batch
 
 
+def _dropout_seed(seed: int, state: State) -> int:
+    """Another one for each batch of the run, so that a resumed run and one of several processes drop the same."""
+    return (seed * 100_003 + state.epoch) * 1_000_003 + state.batch * processes() + rank()
+
+
+def _step(state: State, max_grad_norm: float) -> None:
+    """One optimizer step; the schedule moves before it, so that the rate it leaves is the one that was used."""
+    if state.scheduler is not None and not isinstance(state.scheduler, ReduceLROnPlateau) and state.step > 0:
+        state.scheduler.step()
+    if max_grad_norm:
+        state.scaler.unscale_(state.optimizer)
+        nn.utils.clip_grad_norm_(state.model.parameters(), max_grad_norm)
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    state.optimizer.zero_grad(set_to_none=True)
+    if state.ema is not None:
+        state.ema.update(state.model, step=state.step + 1)
+
+
+def _read_losses(losses: list[tuple[Tensor, Tensor]], state: State, photos: HairDataset) -> None:
+    """Add the losses, as means over the processes, to the epoch's. Raises UserError if one is not finite."""
+    own = torch.stack([loss for loss, _ in losses])
+    means = total(own / processes()).tolist()
+    for value, mean, (_, numbers) in zip(own.tolist(), means, losses, strict=True):
+        if not math.isfinite(mean):
+            paths = ", ".join(str(photos.photos.path(i)) for i in numbers.tolist())
+            where = "a batch of another process" if math.isfinite(value) else paths
+            raise UserError(f"the loss is {mean} in epoch {state.epoch + 1} on {where}; try a lower --encoder_lr")
+        state.loss_sum += mean
+    losses.clear()
+
+
 @torch.inference_mode()
+def count_pixels(
+    model: nn.Module,
+    loader: DataLoader,
+    loss_fn: nn.Module,
+    device: torch.device,
+    apex: bool = False,
+    after_batch: Callable[[], None] = lambda: None,
+) -> tuple[float, Tensor]:
+    """Compare a network's masks with the true ones, the photos shared among the processes.
+
+    Returns:
+        The mean loss over photos, and int64 (4, photos, 1): true positive, false positive, false negative and true
+        negative pixels of each photo, as `smp.metrics.get_stats` counts them (at a tenth of its time).
+    """
+    model.eval()
+    loss_sum = torch.zeros((), device=device)
+    counts = torch.zeros(4, len(loader.dataset), 1, dtype=torch.int64, device=device)
+    for images, masks, numbers in _bar(loader, desc="validate"):
+        masks = masks.to(device, non_blocking=True)
+        with autocast(device, apex):
+            logits = model(images.to(device, non_blocking=True, memory_format=torch.channels_last))
+        logits = logits.float()
+        loss_sum += loss_fn(logits, masks) * len(images)
+        found, hair = (logits >= 0).flatten(1), (masks > 0.5).flatten(1)  # a logit of 0 is a probability of 0.5
+        hit, found, hair = (mask.sum(1, keepdim=True) for mask in (found & hair, found, hair))
+        counts[:, numbers] = torch.stack([hit, found - hit, hair - hit, masks[0].numel() - found - hair + hit])
+        after_batch()
+    return total(loss_sum).item() / len(loader.dataset), total(counts).cpu()
+
+
 def evaluate(
     model: nn.Module, loader: DataLoader, loss_fn: nn.Module, device: torch.device, apex: bool = False
 ) -> dict[str, float]:
     """Score a network on all photos of a loader: `loss`, the mean over photos, and the scores of `utils.scores`."""
-    model.eval()
-    loss_sum, counts = 0.0, []
-    for images, masks, _ in (bar := tqdm(loader, desc="validate", leave=False)):
-        images = images.to(device, non_blocking=True, memory_format=torch.channels_last)
-        masks = masks.to(device, non_blocking=True)
-        with autocast(device, apex):
-            logits = model(images)
-        logits = logits.float()
-        loss_sum += loss_fn(logits, masks).item() * len(images)
-        counts.append(torch.stack(smp.metrics.get_stats(logits.sigmoid(), masks.long(), mode="binary", threshold=0.5)))
-        if not bar.disable:
-            bar.set_postfix(dice=f"{scores(*torch.cat(counts, 1))['dice']:.4f}")
-    return {"loss": loss_sum / len(loader.dataset), **scores(*torch.cat(counts, 1))}
+    loss, counts = count_pixels(model, loader, loss_fn, device, apex)
+    return {"loss": loss, **scores(*counts)}
+
+
+# ---------------------------------------------------------------------------------------------------- runs
+
+
+def train(args: Namespace, open_indexes: Callable[[], list]) -> None:
+    """What both training scripts do: open the data, train on one fold or, with `--fold all`, on each in turn.
+
+    Args:
+        args: of `utils.parse_training`.
+        open_indexes: opens the data sets; the first of several processes calls it before the others.
+
+    Raises:
+        UserError: see `fit`.
+    """
+    join_processes(choose_device(args.device))
+    indexes = first_alone(open_indexes)
+    if args.fold == "all":
+        fit_folds(args, args.name, lambda fold: split(indexes, fold, args.n_folds, args.limit))
+    else:
+        fit(args, args.name, *split(indexes, args.fold, args.n_folds, args.limit))
+    if processes() > 1:
+        distributed.destroy_process_group()
+
+
+def fit_folds(args: Namespace, name: str, split_fold: Callable[[int], tuple[PhotoSet, PhotoSet]]) -> pd.DataFrame:
+    """Train once for each fold, in folders within one run folder, and leave `folds.csv` there.
+
+    Returns:
+        The best rows of the folds' logs, then their mean and standard deviation. Raises UserError.
+    """
+    if split_fold(0)[1].row.tolist() == split_fold(1)[1].row.tolist():
+        raise UserError("--fold all: this data comes with a split of its own, which has no folds")
+    run = run_folder(args, name)
+    wait_for_all()
+    if rank() == 0:
+        write_json(run / "args.json", vars(args) | {"resume": None})
+    rows = []
+    for fold in range(args.n_folds):
+        own = Namespace(**vars(args) | {"fold": fold, "output_dir": run, "resume": None})
+        folder = run_folder(own, f"fold{fold}", check=False)
+        if args.resume is not None and (folder / "args.json").exists():
+            own.resume = folder
+        rows.append({"fold": fold, **fit(own, f"fold{fold}", *split_fold(fold))})
+    table = pd.DataFrame(rows).set_index("fold")
+    table = pd.concat([table, table.agg(["mean", "std"])])
+    if rank() == 0:
+        with writing(run / "folds.csv"), atomic(run / "folds.csv") as temporary:
+            table.to_csv(temporary, index_label="fold")
+        mean, deviation = table["valid_dice"][["mean", "std"]]
+        print(f"Dice {mean:.4f} ± {deviation:.4f} over {args.n_folds} folds; {run / 'folds.csv'}")
+    return table
+
+
+def run_folder(args: Namespace, name: str, check: bool = True) -> Path:
+    """The folder to resume, or a new one's path. Raises UserError where a run that is not resumed is there."""
+    run = args.resume or args.output_dir / f"{args.encoder_type}_{models.decoder_name(args.decoder_type)}_{name}"
+    if check and args.resume is None and any((run / file).exists() for file in ("args.json", "config.json")):
+        raise UserError(f"{run}: there is a run already; go on with --resume, or choose another --output_dir")
+    return run
 
 
 def fit(args: Namespace, name: str, train: PhotoSet, valid: PhotoSet) -> dict[str, float]:
@@ -194,142 +257,251 @@ def fit(args: Namespace, name: str, train: PhotoSet, valid: PhotoSet) -> dict[st
     Raises:
         UserError: flags, files or weights that do not fit, or a loss that is not finite.
     """
-    run = args.output_dir / f"{args.encoder_type}_{models.decoder_name(args.decoder_type)}_{name}"
-    if args.resume is None and (run / "config.json").exists():
-        raise UserError(f"{run}: there is a run already; go on with --resume, or choose another --output_dir")
     device = choose_device(args.device)
+    join_processes(device)
+    run = run_folder(args, name)
     backgrounds = open_backgrounds(args.backgrounds)
-    train.check()
-    valid.check()
-    seed_everything(args.seed)
-    weights = None if args.encoder_weights == "none" else args.encoder_weights
-    model = models.build_model(args.encoder_type, args.decoder_type, weights, args.decoder_channels).to(device)
-    mean, std = models.normalisation(args.encoder_type, weights)
-    loss_fn = models.build_loss(args.loss)
-    state = _build_state(args, model, device, batches=len(train) // args.batch_size)
+    if rank() == 0:
+        train.check()
+        valid.check()
+    state, facts = build_state(args, device, len(train))
     if args.resume is not None:
-        state.load(run / "last.pth")
-    run.mkdir(parents=True, exist_ok=True)
-    write_json(run / "args.json", vars(args))
-    _print_start(args, run, model, device, train, valid)
-
-    writer = SummaryWriter(run / "tensorboard", purge_step=state.epoch)
-    interrupted = _catch_interrupt()
-    saved_at = time.monotonic()
-
-    def after_step() -> None:
-        nonlocal saved_at
-        if interrupted() or time.monotonic() - saved_at > 60 * args.save_every:
-            state.save(run / "last.pth")
-            saved_at = time.monotonic()
-        if interrupted():
-            print(f"stopped in epoch {state.epoch + 1}; best Dice {max(state.best, 0):.4f}; --resume goes on")
-            raise KeyboardInterrupt
-
-    last_epochs = list(itertools.accumulate(args.size_epochs))
-    for phase, size in enumerate(args.img_size):
-        if state.epoch >= last_epochs[phase]:
-            continue
-        train_set = HairDataset(train, train_transform(args.augment, size, mean, std), backgrounds)
-        valid_set = HairDataset(valid, eval_transform(size, mean, std))
-        pin = device.type == "cuda"
-        train_loader = build_loader(train_set, args.batch_size, args.num_workers, args.seed, pin_memory=pin)
-        valid_loader = build_loader(valid_set, 2 * args.batch_size, args.num_workers, pin_memory=pin)
-        while state.epoch < last_epochs[phase]:
-            train_loader.sampler.epoch, train_loader.sampler.start = state.epoch, state.batch * args.batch_size
-            loss = train_one_epoch(state, train_loader, loss_fn, device, args, after_step)
-            row = {
-                "epoch": state.epoch + 1,
-                "img_size": size,
-                "lr": state.optimizer.param_groups[0]["lr"],
-                "loss": loss,
-            }
-            result = evaluate(state.scored_model(), valid_loader, loss_fn, device, args.apex)
-            row |= {f"valid_{key}": value for key, value in result.items()}
-            if isinstance(state.scheduler, ReduceLROnPlateau):
-                state.scheduler.step(result["dice"])
-            is_first_of_size = state.epoch in (0, *last_epochs)  # Dice at another size does not compare
-            state.history.append(row)
-            state.epoch, state.batch, state.loss_sum = state.epoch + 1, 0, 0.0
-            if is_best := is_first_of_size or result["dice"] > state.best:
-                state.best = result["dice"]
-                facts = {
-                    "img_size": size,
-                    "mean": mean,
-                    "std": std,
-                    "threshold": 0.5,
-                    "data": [str(d) for d in args.data_dir],
-                }
-                facts |= {"fold": args.fold, "n_folds": args.n_folds, "epoch": state.epoch, "scores": result}
-                models.save_model(state.scored_model(), run, facts)
-            state.save(run / "last.pth")
-            with atomic(run / "log.csv") as temporary:
-                pd.DataFrame(state.history).to_csv(temporary, index=False)
-            for key in row.keys() - {"epoch", "img_size"}:
-                writer.add_scalar(key.replace("_", "/", 1), row[key], state.epoch)
-            writer.flush()
-            print(
-                f"epoch {state.epoch}/{args.epochs}  {size} px  loss {loss:.4f}  valid loss {result['loss']:.4f}  "
-                f"Dice {result['dice']:.4f}  IoU {result['iou']:.4f}  per photo {result['dice_per_photo']:.4f}"
-                + ("  best" if is_best else ""),
-                flush=True,
+        state.resume(run)
+    wait_for_all()  # until all have looked at the folder and the photos are checked
+    if rank() == 0:
+        with writing(run):
+            remove_leftovers(run)
+            if state.history:  # a process killed after its checkpoint may not have come to write the epoch's row
+                _write_log(run, state.history)
+    if is_finished(args, state):
+        return _finish(args, run, state, "finished before, so there is nothing to do (more --epochs would go on)")
+    if rank() == 0:
+        _print_start(args, run, state, device, len(train), len(valid))
+        with writing(run):
+            write_json(run / "args.json", vars(args) | {"resume": None})
+    with Keeper(state, run / "last.pth", args.save_every, device) as keeper, _tensorboard(run, state.history) as board:
+        last = 0
+        for size, epochs in zip(args.img_size, args.size_epochs, strict=True):
+            last += epochs
+            if state.epoch >= last or is_finished(args, state):
+                continue
+            if state.epoch == last - epochs:
+                state.best = -1.0  # Dice at another size does not compare
+            sets = (
+                HairDataset(train, train_transform(args.augment, size, facts["mean"], facts["std"]), backgrounds),
+                HairDataset(valid, eval_transform(size, facts["mean"], facts["std"])),
             )
-            if interrupted():
-                raise KeyboardInterrupt
-    writer.close()
-    best = max(
-        (row for row in state.history if row["img_size"] == args.img_size[-1]), key=lambda row: row["valid_dice"]
-    )
-    print(f"best Dice {best['valid_dice']:.4f} in epoch {best['epoch']}; the model is in {run}")
+            loaders = build_loaders(args, *sets, device)
+            while state.epoch < last and not is_finished(args, state):
+                row, counts = run_epoch(state, *loaders, device, args, keeper)
+                is_best = record(state, run, facts | {"img_size": size}, {"img_size": size} | row, args, board)
+                if is_best and board is not None:
+                    board.add_images("worst", picture_worst(state.scored_model(), sets[1], counts, facts), state.epoch)
+                keeper.saved_at = time.monotonic()
+    return _finish(args, run, state, "finished")
+
+
+def _finish(args: Namespace, run: Path, state: State, how: str) -> dict[str, float]:
+    best = best_row(args, state.history)
+    if rank() == 0:
+        print(f"{how}: best Dice {best['valid_dice']:.4f} in epoch {best['epoch']}; the model is in {run}")
     return best
 
 
-def _build_state(args: Namespace, model: nn.Module, device: torch.device, batches: int) -> State:
+def build_state(args: Namespace, device: torch.device, photos: int) -> tuple[State, dict]:
+    """Build what is trained, from flags; `photos` is the number of photos to train on.
+
+    Returns:
+        The state before the first step, and facts for the model's `config.json`. Raises UserError.
+    """
+    batches = photos // (args.batch_size * processes())
     if batches == 0:
         raise UserError(f"--batch_size {args.batch_size} is more than the photos to train on")
+    seed_everything(args.seed)
+    weights = None if args.encoder_weights == "none" else args.encoder_weights
+    # Weights that a checkpoint is about to replace are not worth a download.
+    resumes = args.resume is not None and any((args.resume / name).exists() for name in ("last.pth", "previous.pth"))
+    start = None if resumes else weights
+    build = lambda: models.build_model(args.encoder_type, args.decoder_type, start, args.decoder_channels)
+    model = first_alone(build).to(device)  # the other processes find the weights downloaded
     encoder = [p for p in model.encoder.parameters() if p.requires_grad]
     known = {id(p) for p in encoder}
     rest = [p for p in model.parameters() if id(p) not in known]
     groups = [{"params": encoder, "lr": args.encoder_lr}, {"params": rest, "lr": args.decoder_lr}]
     optimizer = torch.optim.AdamW(groups, weight_decay=args.weight_decay)
     steps = math.ceil(batches / args.grad_accum)
-    scheduler = build_scheduler(
-        args.scheduler, optimizer, args.epochs, steps, args.warmup_epochs, args.warmup_factor, args.min_lr
-    )
-    needs_scaler = args.apex and half_precision(device) == torch.float16
-    return State(
+    found = vars(args) | {"processes": processes(), "photos": photos}
+    state = State(
         model=model,
+        network=_spread(model, device, args.compile),
         # The warm-up lets the average forget the untrained weights also in runs of few steps.
         ema=ModelEmaV3(model, decay=args.ema, use_warmup=True, warmup_power=0.75) if args.ema else None,
         optimizer=optimizer,
-        scheduler=scheduler,
-        scaler=torch.amp.GradScaler(device.type, enabled=needs_scaler),
+        scheduler=build_scheduler(
+            args.scheduler, optimizer, args.epochs, steps, args.warmup_epochs, args.warmup_factor, args.min_lr
+        ),
+        scaler=torch.amp.GradScaler(device.type, enabled=args.apex and half_precision(device) == torch.float16),
+        steps_per_epoch=steps,
+        recipe={key: found[key] for key in ORDER + RATES},
+    )
+    mean, std = models.normalisation(args.encoder_type, weights)
+    data = {"data": [str(folder) for folder in args.data_dir], "fold": args.fold, "n_folds": args.n_folds}
+    return state, {"mean": mean, "std": std, "threshold": 0.5, **data}
+
+
+def _spread(model: nn.Module, device: torch.device, compiled: bool) -> nn.Module:
+    """The model as training calls it."""
+    if processes() > 1:
+        # Some encoders of SMP have parameters that no output depends on; frozen ones are such, too.
+        ids = [device] if device.type == "cuda" else None
+        model = DistributedDataParallel(model, device_ids=ids, find_unused_parameters=True)
+    return torch.compile(model) if compiled else model
+
+
+def build_loaders(
+    args: Namespace, train: HairDataset, valid: HairDataset, device: torch.device
+) -> tuple[DataLoader, DataLoader]:
+    """Loaders for training and for validation, of this process's share."""
+    share = {"pin_memory": device.type == "cuda", "rank": rank(), "processes": processes()}
+    return (
+        build_loader(train, args.batch_size, args.num_workers, args.seed, **share),
+        build_loader(valid, 2 * args.batch_size, args.num_workers, **share),
+    )
+
+
+def run_epoch(
+    state: State,
+    train_loader: DataLoader,
+    valid_loader: DataLoader,
+    device: torch.device,
+    args: Namespace,
+    keeper: Keeper,
+) -> tuple[dict, Tensor]:
+    """Train on what is left of an epoch and validate. Returns its scores and the counts of `count_pixels`."""
+    loss_fn = models.build_loss(args.loss)
+    train_loader.sampler.epoch, train_loader.sampler.start = state.epoch, state.batch * args.batch_size
+    loss = train_one_epoch(state, train_loader, loss_fn, device, args, keeper.after_step)
+    model = state.scored_model()
+    if processes() > 1:  # each has batch normalisation's averages over its own photos; those of the first are kept
+        for buffer in model.buffers():
+            distributed.broadcast(buffer, 0)
+    valid_loss, counts = count_pixels(model, valid_loader, loss_fn, device, args.apex, keeper.after_validation_batch)
+    row = {"lr": state.optimizer.param_groups[0]["lr"], "loss": loss, "valid_loss": valid_loss}
+    return row | {f"valid_{key}": value for key, value in scores(*counts).items()}, counts
+
+
+def record(state: State, run: Path, facts: dict, row: dict, args: Namespace, board: SummaryWriter | None) -> bool:
+    """Close an epoch: the first process writes the model if it is the best yet, the checkpoint and the logs.
+
+    In this order a run killed in between repeats the end of the epoch and writes the same again.
+
+    Returns:
+        Whether the epoch is the best one of its size. Raises UserError on a full disk.
+    """
+    if isinstance(state.scheduler, ReduceLROnPlateau):
+        state.scheduler.step(row["valid_dice"])
+    state.epoch, state.batch, state.loss_sum = state.epoch + 1, 0, 0.0
+    row = {"epoch": state.epoch, **row}
+    state.history.append(row)
+    is_best = row["valid_dice"] > state.best
+    state.best = max(state.best, row["valid_dice"])
+    if board is None:
+        return is_best
+    with writing(run):
+        if is_best:
+            result = {key.removeprefix("valid_"): value for key, value in row.items() if key.startswith("valid_")}
+            models.save_model(state.scored_model(), run, facts | {"epoch": state.epoch, "scores": result})
+        state.save(run / "last.pth")
+        _write_log(run, state.history)
+        _add_scalars(board, row)
+    print(
+        f"epoch {state.epoch}/{args.epochs}  {row['img_size']} px  loss {row['loss']:.4f}  "
+        f"valid loss {row['valid_loss']:.4f}  Dice {row['valid_dice']:.4f}  IoU {row['valid_iou']:.4f}  "
+        f"per photo {row['valid_dice_per_photo']:.4f}" + ("  best" if is_best else ""),
+        flush=True,
+    )
+    return is_best
+
+
+def _write_log(run: Path, history: list[dict]) -> None:
+    with atomic(run / "log.csv") as temporary:
+        pd.DataFrame(history).to_csv(temporary, index=False)
+
+
+@contextlib.contextmanager
+def _tensorboard(run: Path, history: list[dict]) -> Iterator[SummaryWriter | None]:
+    """The first process's TensorBoard log, from the checkpoint's last epoch on; None for the others."""
+    if rank() > 0:
+        yield None
+        return
+    with writing(run):
+        board = SummaryWriter(run / "tensorboard", purge_step=len(history))
+        if history:
+            _add_scalars(board, history[-1])
+    yield board
+    with writing(run):
+        board.close()
+
+
+def _add_scalars(board: SummaryWriter, row: dict) -> None:
+    for key in row.keys() - {"epoch", "img_size"}:
+        board.add_scalar(key.replace("_", "/", 1), row[key], row["epoch"])
+    board.flush()
+
+
+@torch.inference_mode()
+def picture_worst(model: nn.Module, photos: HairDataset, counts: Tensor, facts: dict, number: int = 4) -> Tensor:
+    """The photos of the lowest Dice, hair that was found in green, missed in blue and found wrongly in red.
+
+    Args:
+        model: in eval mode.
+        photos: what `counts` of `count_pixels` were made of.
+        facts: `mean` and `std` of the photos' normalisation.
+        number: of photos.
+
+    Returns:
+        float32 (number, 3, S, S) in [0, 1], the worst first.
+    """
+    dice = smp.metrics.f1_score(*counts, reduction="none", zero_division=1.0).flatten()
+    images, masks, _ = zip(*(photos[i] for i in dice.argsort()[:number].tolist()), strict=True)
+    images, hair = torch.stack(images), torch.stack(masks) > 0.5
+    found = model(images.to(next(model.parameters()).device)).cpu() >= 0
+    colours = torch.cat([found & ~hair, found & hair, hair & ~found], 1)
+    mean, std = (torch.tensor(facts[key]).view(3, 1, 1) for key in ("mean", "std"))
+    picture = (images * std + mean).clamp(0, 1)
+    return torch.where(found | hair, (picture + colours) / 2, picture)
+
+
+def best_row(args: Namespace, history: list[dict]) -> dict:
+    """The best epoch's row of the log, of those at the last size."""
+    rows = [row for row in history if row["img_size"] == args.img_size[-1]]
+    return max(rows or history, key=lambda row: row["valid_dice"])
+
+
+def is_finished(args: Namespace, state: State) -> bool:
+    """Whether all epochs are done, or the last size had `--patience` epochs without a better Dice."""
+    patient = args.patience == 0 or state.epoch <= sum(args.size_epochs[:-1])
+    return state.epoch >= args.epochs or (
+        not patient and state.epoch - best_row(args, state.history)["epoch"] >= args.patience
     )
 
 
 def _print_start(
-    args: Namespace, run: Path, model: nn.Module, device: torch.device, train: PhotoSet, valid: PhotoSet
+    args: Namespace, run: Path, state: State, device: torch.device, photos: int, valid_photos: int
 ) -> None:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
     precision = str(half_precision(device)).removeprefix("torch.") if args.apex else "float32"
-    millions = sum(p.numel() for p in model.parameters()) / 1e6
-    print(f"device {device} ({name}), {precision}; torch {torch.__version__}, SMP {smp.__version__}")
+    millions = sum(p.numel() for p in state.model.parameters()) / 1e6
+    peak = args.warmup_factor if args.scheduler == "GradualWarmupSchedulerV2" else 1
     print(
-        f"{args.encoder_type} {args.decoder_type}, {millions:.2f} M parameters; {len(train)} photos to train on, ",
-        end="",
+        f"device {device} ({name}), {precision}; torch {torch.__version__}, SMP {smp.__version__}\n"
+        f"{args.encoder_type} {args.decoder_type}, {millions:.2f} M parameters; {photos} photos to train on, "
+        f"{valid_photos} to validate on; run folder {run}\n"
+        f"{processes()} process(es) × batch {args.batch_size} × {args.grad_accum} accumulated = "
+        f"{processes() * args.batch_size * args.grad_accum} photos a step, {state.steps_per_epoch} steps an epoch; "
+        f"learning rate up to {peak * args.encoder_lr:.1e} (encoder), {peak * args.decoder_lr:.1e} (decoder)\n"
+        + " ".join(f"--{key} {value}" for key, value in vars(args).items()),
+        flush=True,
     )
-    print(f"{len(valid)} to validate on; run folder {run}")
-    print(" ".join(f"--{key} {value}" for key, value in vars(args).items()), flush=True)
-
-
-def _catch_interrupt() -> Callable[[], bool]:
-    """Let Ctrl-C wait for the end of the step, where the state is whole; a second Ctrl-C stops at once."""
-    pressed = False
-
-    def press(*_: object) -> None:
-        nonlocal pressed
-        pressed = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    signal.signal(signal.SIGINT, press)
-    return lambda: pressed
+    if state.step:
+        print(f"going on in epoch {state.epoch + 1} after batch {state.batch}", flush=True)

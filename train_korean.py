@@ -1,8 +1,9 @@
 """Train on the Korean salon photos (niahair/ganhackerton).
 
 python train_korean.py --preset light --apex --num_workers 4
-python train_korean.py --img_size 256 --epochs 3 --limit 2000        # a quick look
-python train_korean.py --preset light --resume                       # go on after a stop
+python train_korean.py --img_size 256 --epochs 3 --limit 2000                         # a quick look
+python train_korean.py --preset light --resume                                        # go on after a stop
+torchrun --nproc_per_node=4 train_korean.py --preset heavy --apex --num_workers 4     # on four GPUs
 """
 
 from pathlib import Path
@@ -10,26 +11,28 @@ from pathlib import Path
 from utils import parse_training, run, training_parser
 
 PRESETS = {
-    "light": {"epochs": 10, "encoder_type": "timm-efficientnet-b0", "augment": "light"},
-    "heavy": {"epochs": 20, "encoder_type": "se_resnext101_32x4d", "augment": "heavy"},
+    "light": {"name": "light", "epochs": 10, "encoder_type": "timm-efficientnet-b0", "augment": "light"},
+    "heavy": {"name": "heavy", "epochs": 20, "encoder_type": "se_resnext101_32x4d", "augment": "heavy"},
 }
 
 
 def main() -> None:
-    parser = training_parser(__doc__, data_dir="data/ganhackerton")
-    parser.add_argument("--preset", choices=PRESETS, help="sets --epochs, --encoder_type and --augment unless given")
+    parser = training_parser(__doc__, data_dir="data/ganhackerton", name="light")
+    spelled = (f"{name}: " + " ".join(f"--{k} {v}" for k, v in flags.items()) for name, flags in PRESETS.items())
+    parser.add_argument("--preset", choices=PRESETS, help=f"{'; '.join(spelled)}; flags given beside it win")
     parser.add_argument("--filter", metavar="QUERY", help="a pandas query on the labels, as \"length == '장발'\"")
     parser.add_argument("--strict", action="store_true", help="stop if a row of the CSV files cannot be used")
     preset = parser.parse_known_args()[0].preset
     parser.set_defaults(**PRESETS.get(preset, {}))
     args = parse_training(parser)
 
-    import dataset  # the heavy imports come after the flags, so that --help and a mistyped flag answer at once
+    # The heavy imports come after the flags, so that --help and a mistyped flag answer at once.
+    import dataset
     import engine
 
-    indexes = [dataset.open_korean(Path(folder), args.filter, args.strict) for folder in args.data_dir]
-    name = "heavy" if args.augment == "heavy" else "light"
-    engine.fit(args, name, *dataset.split(indexes, args.fold, args.n_folds, args.limit))
+    engine.train(
+        args, lambda: [dataset.open_korean(Path(folder), args.filter, args.strict) for folder in args.data_dir]
+    )
 
 
 if __name__ == "__main__":

@@ -1,21 +1,27 @@
-"""What every script shares: command-line flags, errors, seeding, atomic files, metrics and learning-rate schedules."""
+"""What every script shares: flags, errors, devices, processes, seeding, atomic files, metrics and schedules."""
 
 import argparse
 import contextlib
 import json
+import os
 import random
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
 import torch
+from torch import distributed
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, CosineAnnealingWarmRestarts, LRScheduler, ReduceLROnPlateau
 from warmup_scheduler import GradualWarmupScheduler
+
+T = TypeVar("T")
 
 
 class UserError(Exception):
@@ -54,12 +60,17 @@ def number(kind: type, low: float, high: float = float("inf")) -> Callable[[str]
     return parse
 
 
-def training_parser(usage: str, data_dir: str) -> argparse.ArgumentParser:
+def fold_number(text: str) -> int | str:
+    """An argparse type: a fold's number, or `all`."""
+    return text if text == "all" else number(int, 0)(text)
+
+
+def training_parser(usage: str, data_dir: str, name: str) -> argparse.ArgumentParser:
     """The flags that both training scripts have; a script sets its own defaults and adds its own flags."""
     parser = argparse.ArgumentParser(description=usage, formatter_class=HelpFormatter)
     data = parser.add_argument_group("data")
     data.add_argument("--data_dir", nargs="+", default=[data_dir], metavar="DIR", help="one or more data set folders")
-    data.add_argument("--fold", type=number(int, 0), default=0, help="the fold to validate on")
+    data.add_argument("--fold", type=fold_number, default=0, help="the fold to validate on; all: each in turn")
     data.add_argument("--n_folds", type=number(int, 2), default=5, help="number of folds")
     data.add_argument("--limit", type=number(int, 8), metavar="N", help="a quick run on N photos")
     data.add_argument("--img_size", type=number(int, 32), nargs="+", default=512, help="pixels; several: one a phase")
@@ -89,44 +100,54 @@ def training_parser(usage: str, data_dir: str) -> argparse.ArgumentParser:
     train.add_argument("--warmup_factor", type=number(float, 1), default=10, help="peak rate over the starting rate")
     train.add_argument("--grad_accum", type=number(int, 1), default=1, help="batches whose gradients make one step")
     train.add_argument("--max_grad_norm", type=number(float, 0), default=5, help="clip gradients to this; 0: never")
+    train.add_argument("--freeze_encoder_epochs", type=number(int, 0), default=0, help="epochs for the decoder alone")
+    train.add_argument("--patience", type=number(int, 0), default=0, help="epochs without a better Dice; 0: no limit")
     train.add_argument("--ema", type=number(float, 0, 0.99999), default=0, help="keep a moving average of the weights")
     train.add_argument(
         "--apex", action=argparse.BooleanOptionalAction, default=False, help="mixed precision (torch.amp)"
     )
+    train.add_argument("--compile", action=argparse.BooleanOptionalAction, default=False, help="torch.compile")
     train.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     train.add_argument("--seed", type=number(int, 0), default=42, help="of weights, order and augmentations")
 
     files = parser.add_argument_group("files")
     files.add_argument("--output_dir", type=Path, default=Path("weights"), help="run folders are made in it")
-    files.add_argument("--resume", type=Path, nargs="?", const=Path(), metavar="RUN", help="go on with a run folder")
+    files.add_argument("--name", default=name, help="ends the run folder's name")
+    files.add_argument(
+        "--resume",
+        type=Path,
+        nargs="?",
+        const=True,
+        metavar="RUN",
+        help="go on with a run folder; alone: the newest of this --name",
+    )
     files.add_argument("--save_every", type=number(float, 0), default=15, help="minutes between saves in an epoch")
     return parser
 
 
 def parse_training(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Parse the flags; with --resume RUN those of that run's `args.json`, unless given anew, are the defaults.
+    """Parse the flags; with --resume those of the run's `args.json`, unless given anew, are the defaults.
 
     Raises:
-        UserError: flags that do not go together, or no `args.json` to resume from.
+        UserError: flags that do not go together, or no run to resume.
     """
     args = parser.parse_args()
-    if args.resume not in (None, Path()):
-        stored = args.resume / "args.json"
-        if not stored.is_file():
-            raise UserError(f"--resume {args.resume}: no args.json there; name the folder of a run")
-        defaults = json.loads(stored.read_text(encoding="utf-8"))
-        defaults["output_dir"] = args.resume.parent
-        parser.set_defaults(**{key: value for key, value in defaults.items() if key != "resume"})
+    if args.resume is not None:
+        folder = newest_run(args.output_dir, args.name) if args.resume is True else args.resume
+        parser.set_defaults(**read_flags(folder))
         args = parser.parse_args()
+        args.resume = folder
     args.img_size = args.img_size if isinstance(args.img_size, list) else [args.img_size]
     if len(args.img_size) == 1:
         args.size_epochs = [args.epochs]
     elif args.size_epochs is None or len(args.size_epochs) != len(args.img_size):
         raise UserError("--size_epochs needs as many numbers as --img_size")
+    elif args.epochs not in (parser.get_default("epochs"), sum(args.size_epochs)):
+        raise UserError(f"--epochs {args.epochs}: with several --img_size, --size_epochs sets the number of epochs")
     args.epochs = sum(args.size_epochs)
     if wrong := [size for size in args.img_size if size % 32]:
         raise UserError(f"--img_size {wrong[0]} is not a multiple of 32, which the decoders need")
-    if args.fold >= args.n_folds:
+    if args.fold != "all" and args.fold >= args.n_folds:
         raise UserError(
             f"--fold {args.fold} is out of range: with --n_folds {args.n_folds} the last is {args.n_folds - 1}"
         )
@@ -135,16 +156,83 @@ def parse_training(parser: argparse.ArgumentParser) -> argparse.Namespace:
     return args
 
 
+def newest_run(output_dir: Path, name: str) -> Path:
+    """The run folder of this name that was started or resumed last. Raises UserError."""
+    runs = list(output_dir.glob(f"*_{name}/args.json"))
+    if not runs:
+        raise UserError(f"--resume: no run named {name} in {output_dir}; name the folder of a run")
+    return max(runs, key=lambda path: path.stat().st_mtime).parent
+
+
+def read_flags(run: Path) -> dict:
+    """The flags that a run was started with, from its `args.json`. Raises UserError."""
+    try:
+        flags = json.loads((run / "args.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"--resume {run}: no args.json there; name the folder of a run") from None
+    except ValueError as error:
+        raise UserError(f"{run / 'args.json'}: cannot be read ({error}); start the run anew") from error
+    return {key: value for key, value in flags.items() if key != "resume"} | {"output_dir": run.parent}
+
+
+# ---------------------------------------------------------------------------------------------------- devices
+
+
 def choose_device(name: str) -> torch.device:
     """`auto` takes CUDA, then MPS, then the CPU. Raises UserError for a device that is not there."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if name == "cuda":
+        name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"  # torchrun numbers its processes on a machine
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
         raise UserError(
             f"--device {name} cannot be used here ({str(error).splitlines()[0]}); try --device cpu"
         ) from error
+
+
+def join_processes(device: torch.device) -> None:
+    """Under torchrun, which sets WORLD_SIZE, become one of its processes; else do nothing."""
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1 or distributed.is_initialized():
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    # Others wait while the first one builds an index or checks the photos, which can take long.
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=2))
+
+
+def rank() -> int:
+    """This process's number; the first, 0, is the one that prints and writes."""
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def processes() -> int:
+    """The number of processes that train together."""
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def wait_for_all() -> None:
+    """Wait until every process is here."""
+    if processes() > 1:
+        distributed.barrier()
+
+
+def total(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor, in place, summed over all processes."""
+    if processes() > 1:
+        distributed.all_reduce(tensor)
+    return tensor
+
+
+def first_alone(function: Callable[[], T]) -> T:
+    """Call a function in the first process, then in the others, which find made what it makes."""
+    if rank() > 0:
+        wait_for_all()
+    result = function()
+    if rank() == 0:
+        wait_for_all()
+    return result
 
 
 def seed_everything(seed: int) -> None:
