@@ -191,7 +191,9 @@ def describe(name: str, image: np.ndarray, mask: np.ndarray) -> dict:
     }
 
 
-def refine_edges(image: np.ndarray, probabilities: np.ndarray, img_size: int) -> np.ndarray:
+def refine_edges(
+    image: np.ndarray, probabilities: np.ndarray, img_size: int, reach: float = 2, softness: float = 1e-3
+) -> np.ndarray:
     """Draw the hair's edges to the photo's own by a guided filter (He, Sun, Tang 2010) with the photo's lightness.
 
     Args:
@@ -202,7 +204,7 @@ def refine_edges(image: np.ndarray, probabilities: np.ndarray, img_size: int) ->
     Returns:
         float32 (H, W) in [0, 1].
     """
-    radius = max(2, round(2 * max(image.shape[:2]) / img_size))
+    radius = max(1, round(reach * max(image.shape[:2]) / img_size))
     mean = lambda x: cv2.blur(x, (2 * radius + 1, 2 * radius + 1))
     refined = np.empty_like(probabilities)
     for read, write, place in _strips(image.shape, overlap=2 * radius):
@@ -210,7 +212,7 @@ def refine_edges(image: np.ndarray, probabilities: np.ndarray, img_size: int) ->
         source = probabilities[read]
         mean_guide, mean_source = mean(guide), mean(source)
         variance = mean(guide * guide) - mean_guide * mean_guide
-        slope = (mean(guide * source) - mean_guide * mean_source) / (variance + 1e-3)
+        slope = (mean(guide * source) - mean_guide * mean_source) / (variance + softness)
         offset = mean_source - slope * mean_guide
         refined[write] = (mean(slope) * guide + mean(offset))[place]
     return refined.clip(0, 1, out=refined)
