@@ -6,6 +6,7 @@ Nothing heavy is imported before a file needs it: the ONNX backend runs without 
 import hashlib
 import json
 import threading
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +129,8 @@ def open_network(path: Path, backend: str = "auto", device: str = "auto", precis
     if not fitting:
         raise ValueError(f"{path}: neither a run folder nor a file of export.py ({', '.join(readers)})")
     chosen = fitting[0] if backend == "auto" else backend
+    if backend == "auto" and "openvino" in fitting and device in ("auto", "cpu") and find_spec("openvino"):
+        chosen = "openvino"  # on CPUs up to three times as fast, at a quarter of a second more to start
     if chosen == "onnx":
         return OnnxNetwork(path, device)
     if chosen == "openvino":

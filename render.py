@@ -192,14 +192,16 @@ def describe(name: str, image: np.ndarray, mask: np.ndarray) -> dict:
 
 
 def refine_edges(
-    image: np.ndarray, probabilities: np.ndarray, img_size: int, reach: float = 2, softness: float = 1e-3
+    image: np.ndarray, probabilities: np.ndarray, img_size: int, reach: float = 4, softness: float = 1e-3
 ) -> np.ndarray:
     """Draw the hair's edges to the photo's own by a guided filter (He, Sun, Tang 2010) with the photo's lightness.
 
     Args:
         image: RGB uint8 (H, W, 3).
         probabilities: float32 (H, W) in [0, 1].
-        img_size: longer side at which the network saw the photo; the filter reaches two of its pixels.
+        img_size: longer side at which the network saw the photo.
+        reach: of the filter, in pixels that the network saw.
+        softness: variance of lightness, in [0, 1] squared, below which a place counts as flat.
 
     Returns:
         float32 (H, W) in [0, 1].
