@@ -1,8 +1,9 @@
-"""Find the hair in photos.
+"""Find the hair in photos and videos.
 
     python inference.py --num 1                       # demo/1.jpg -> result/1_overlay.png and result/1_mask.png
-    python inference.py --input me.jpg holiday/       # photos and folders of photos
-    python inference.py --weights weights/<run>       # a model of your own
+    python inference.py --input me.jpg holiday/ "*.png" clip.mp4 --save overlay alpha json
+    python inference.py --input me.jpg --save recolor --color auburn
+    python inference.py --weights weights/<run>       # a model of your own, or a file of export.py
 
 From Python:
 
@@ -11,30 +12,67 @@ From Python:
 """
 
 import argparse
+import glob
 import json
+import os
 import sys
+import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
+
+os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")  # else every odd TIFF tag is a warning on standard error
 
 import cv2
 import numpy as np
+from PIL import Image, ImageOps
 
+import render
+from backends import BACKENDS, Network, fingerprint, open_network
+
+Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit warns too early for MAX_PIXELS, which read_photo enforces
 HERE = Path(__file__).resolve().parent
 DEFAULT_WEIGHTS = HERE / "weights" / "timm-tf_efficientnet_lite0_Unet_wild"
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm")
+MAX_PIXELS = 100_000_000
+LARGE = 24_000_000  # pixels from which photos go one at a time, so that a batch's memory stays bounded
+WORKERS = 3  # one reads and one writes while the network runs
+KINDS = {"overlay": "png", "mask": "png", "alpha": "png", "recolor": "png", "contour": "json", "json": "json"}
 
 
 # ---------------------------------------------------------------------------------------------------- one photo
 
 
 def read_photo(path: Path) -> np.ndarray:
-    """Read a photo file as RGB uint8 (H, W, 3), upright. Raises FileNotFoundError or ValueError, naming it."""
+    """Read a photo file as RGB uint8 (H, W, 3), upright; what is transparent becomes white.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a photo, cut off, or of more than 100 megapixels (seen before it is decoded).
+    """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
-    image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR) if path.stat().st_size else None
+    try:
+        with Image.open(path) as header:
+            width, height = header.size
+            if width * height > MAX_PIXELS:
+                raise ValueError(f"{width}×{height} is more than {MAX_PIXELS // 1_000_000} megapixels; shrink it first")
+            if header.mode in ("RGBA", "LA", "PA") or "transparency" in header.info:
+                upright = ImageOps.exif_transpose(header).convert("RGBA")
+                white = Image.new("RGBA", upright.size, "white")
+                return np.asarray(Image.alpha_composite(white, upright))[..., :3].copy()
+            data = np.fromfile(path, np.uint8)
+            if header.format in ("JPEG", "MPO") and b"\xff\xd9" not in data[-4096:].tobytes():
+                header.load()  # OpenCV fills what is missing with grey; Pillow says that it is cut off
+    except (OSError, ValueError, SyntaxError) as error:
+        reason = str(error).replace(f" {str(path)!r}", "")
+        raise ValueError(f"{path}: cannot be read as a photo ({reason})") from error
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR)
     if image is None:
-        raise ValueError(f"{path}: cannot be read as a photo")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        raise ValueError(f"{path}: cannot be read as a photo (damaged, or a kind that OpenCV does not know)")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
 
 
 def letterbox(height: int, width: int, size: int) -> tuple[slice, slice]:
@@ -60,44 +98,107 @@ def preprocess(image: np.ndarray, size: int, mean: Sequence[float], std: Sequenc
     return np.ascontiguousarray(scaled.astype(np.float32).transpose(2, 0, 1))
 
 
+def restore(square: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Bring the network's probabilities, float32 (S, S), back to a photo's `shape` (H, W, …): undo `preprocess`.
+
+    Probabilities, not a mask, are brought to the photo's size: a mask's edge would become a staircase.
+    """
+    window = square[letterbox(*shape[:2], square.shape[0])]
+    full = cv2.resize(window, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
+    return np.clip(full, 0, 1, out=full)
+
+
 def sigmoid(logits: np.ndarray) -> np.ndarray:
     """Logits to probabilities, without overflow for large negative ones."""
     return 0.5 * (np.tanh(0.5 * logits) + 1)
 
 
-class HairSegmenter:
-    """A trained network that takes a photo and gives each pixel's probability of being hair.
+def crops_around(found: np.ndarray, shape: Sequence[int], most: int = 6) -> list[tuple[slice, slice]]:
+    """Squares of a photo in which its small heads are as large as in a portrait.
 
     Args:
-        weights: a run folder, with `config.json` and `model.safetensors` or `model.onnx`; the shipped one if None.
-        backend: `onnx` (needs `model.onnx`), `torch`, or `auto`: onnx where the file is there, else torch.
-        device: of the torch backend: `auto`, `cpu`, `cuda`, `mps`.
-        img_size: the network sees the photo with its longer side brought to this many pixels; a multiple of 32.
+        found: uint8 {0, 1} (h, w), where the first look suspects hair, the photo's proportions at any size.
+        shape: the photo's (H, W, …).
+        most: as many squares at most, the largest hair first.
+
+    Returns:
+        Slices of the photo, one for each group of heads; none for heads that fill enough of the frame.
+    """
+    count, _, stats, _ = cv2.connectedComponentsWithStats(found)
+    scale = max(shape[:2]) / max(found.shape)
+    squares: list[list[float]] = []
+    for number in sorted(range(1, count), key=lambda n: -stats[n, cv2.CC_STAT_AREA]):
+        x, y, width, height, area = stats[number]
+        if area < 8:
+            continue
+        reach = 1.25 * max(width, height)  # half the square's side: the hair fills 40% of it
+        square = [x + width / 2 - reach, y + height / 2 - reach, x + width / 2 + reach, y + height / 2 + reach]
+        for other in [
+            s for s in squares if s[0] < square[2] and square[0] < s[2] and s[1] < square[3] and square[1] < s[3]
+        ]:
+            squares.remove(other)
+            square = [*np.minimum(square[:2], other[:2]), *np.maximum(square[2:], other[2:])]
+        squares.append(square)
+    crops = []
+    for left, top, right, bottom in squares[:most]:
+        if max(right - left, bottom - top) < 0.6 * max(found.shape):
+            low = np.maximum(0, np.floor(np.multiply((top, left), scale))).astype(int)
+            high = np.minimum(shape[:2], np.ceil(np.multiply((bottom, right), scale))).astype(int)
+            crops.append(np.s_[low[0] : high[0], low[1] : high[1]])
+    return crops
+
+
+class HairSegmenter:
+    """A trained network that takes a photo and gives each pixel's probability of being hair. Threads may share one.
+
+    Args:
+        weights: a run folder, with `config.json` and `model.safetensors` or `model.onnx`; or a file of `export.py`
+            (`.onnx`, `.xml`, `.torchscript`); the shipped folder if None.
+        backend: `onnx`, `openvino` (both read `model.onnx`), `torch`, or `auto`: ONNX where the file is there, by
+            OpenVINO if that is installed, else by ONNX Runtime; torch for a folder without one.
+        device: `auto`, `cpu`, or another that the backend has (`cuda`, `mps`; `gpu` of OpenVINO).
+        img_size: the network sees the photo with its longer side brought to this many pixels, a multiple of 32; the
+            size that it was trained at if None.
+        tta: average over the photo, its mirror image, and both at 3/4 and 5/4 of the size: better, six times slower.
+        refine: draw the hair's edges to the photo's own.
+        multi_scale: look again, closer, at heads that fill little of the frame. None: where a first look finds such.
+
+    Attributes:
+        backend: the one chosen.
+        img_size: as above.
+        threshold: probability from which a pixel counts as hair, as stored with the weights.
 
     Raises:
         FileNotFoundError: no such weights.
-        ValueError: weights that cannot be loaded, an unknown backend, or a wrong size.
+        ValueError: weights that cannot be loaded, a backend that is not installed, an unknown device, a wrong size.
     """
 
     def __init__(
-        self, weights: str | Path | None = None, backend: str = "auto", device: str = "auto", img_size: int = 512
+        self,
+        weights: str | Path | None = None,
+        backend: str = "auto",
+        device: str = "auto",
+        img_size: int | None = None,
+        tta: bool = False,
+        refine: bool = False,
+        multi_scale: bool | None = None,
     ) -> None:
-        folder = Path(weights) if weights is not None else DEFAULT_WEIGHTS
-        if not (folder / "config.json").is_file():
-            raise FileNotFoundError(f"{folder}: no config.json; --weights names the run folder of a training script")
-        if img_size < 32 or img_size % 32:
-            raise ValueError(f"--img_size {img_size} is not a multiple of 32")
-        try:
-            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-            self.facts = config["_hair"]
-        except (ValueError, KeyError) as error:
-            raise ValueError(f"{folder / 'config.json'}: not written by this project ({error!r})") from error
-        self.img_size = img_size
+        if backend not in BACKENDS:
+            raise ValueError(f"--backend {backend}: choose from {', '.join(BACKENDS)}")
+        path = Path(weights) if weights is not None else DEFAULT_WEIGHTS
+        self._network = _open_folder(path, backend, device) if path.is_dir() else open_network(path, backend, device)
+        self.facts = self._network.facts
+        self.backend = self._network.backend
         self.threshold: float = self.facts["threshold"]
-        if backend == "auto":
-            backend = "onnx" if (folder / "model.onnx").is_file() else "torch"
-        self.backend = backend
-        self._logits = {"onnx": _onnx_network, "torch": _torch_network}[backend](folder, device)
+        self.img_size = img_size or self.facts["img_size"]
+        self.tta, self.refine, self.multi_scale = tta, refine, multi_scale
+        fixed = self.facts.get("fixed_size")
+        if self.img_size < 32 or self.img_size % 32:
+            raise ValueError(f"--img_size {self.img_size} is not a multiple of 32")
+        if fixed and self.img_size != fixed:
+            raise ValueError(f"{path}: was exported for --img_size {fixed} only")
+        scales = (1, 0.75, 1.25) if tta and not fixed else (1,)
+        self._sizes = [max(32, round(self.img_size * scale / 32) * 32) for scale in scales]
 
     def __call__(self, image: np.ndarray | str | Path) -> np.ndarray:
         """Segment one photo.
@@ -111,125 +212,285 @@ class HairSegmenter:
         Raises:
             FileNotFoundError, ValueError: an unreadable file, or an array of another form.
         """
-        if not isinstance(image, np.ndarray):
-            image = read_photo(Path(image))
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise ValueError(f"a photo is RGB uint8 (H, W, 3), not {image.dtype} {image.shape}")
-        inputs = preprocess(image, self.img_size, self.facts["mean"], self.facts["std"])
-        logits = self._logits(inputs[None])[0, 0]
-        height, width = image.shape[:2]
-        # Probabilities, not a mask, are brought to the photo's size: a mask's edge would become a staircase.
-        probabilities = sigmoid(logits[letterbox(height, width, self.img_size)])
-        return cv2.resize(probabilities, (width, height), interpolation=cv2.INTER_LINEAR).clip(0, 1)
+        return self.predict_batch([image])[0]
+
+    def predict_batch(self, images: Sequence[np.ndarray | str | Path]) -> list[np.ndarray]:
+        """Segment several photos, of any sizes, in one run of the network, which pays on a GPU.
+
+        Args:
+            images: RGB uint8 (H, W, 3) or paths; all of them are in memory at once.
+
+        Returns:
+            One float32 (H, W) in [0, 1] each, in the same order.
+
+        Raises:
+            FileNotFoundError, ValueError: an unreadable file, or an array of another form.
+        """
+        photos = [image if isinstance(image, np.ndarray) else read_photo(Path(image)) for image in images]
+        for photo in photos:
+            if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3 or not photo.size:
+                raise ValueError(f"a photo is RGB uint8 (H, W, 3), not {photo.dtype} {photo.shape}")
+        return [self._finish(*pair) for pair in zip(photos, self._look(photos), strict=True)] if photos else []
+
+    def _look(self, photos: Sequence[np.ndarray]) -> np.ndarray:
+        """Probabilities float32 (N, S, S) of photos in their squares."""
+        total, looks = np.float32(0), 0
+        for size in self._sizes:
+            inputs = np.stack([preprocess(photo, size, self.facts["mean"], self.facts["std"]) for photo in photos])
+            for mirrored in (False, True)[: 1 + self.tta]:
+                batch = np.ascontiguousarray(inputs[..., ::-1]) if mirrored else inputs
+                found = sigmoid(self._network(batch)[:, 0])
+                found = found[..., ::-1] if mirrored else found
+                if size != self.img_size:
+                    found = np.stack([cv2.resize(one, (self.img_size,) * 2) for one in np.ascontiguousarray(found)])
+                total, looks = total + found, looks + 1
+        return total / np.float32(looks)
+
+    def _finish(self, photo: np.ndarray, square: np.ndarray) -> np.ndarray:
+        """A first look's probabilities, (S, S), to the photo's own size, with closer looks and edges as asked."""
+        full = restore(square, photo.shape)
+        if self.multi_scale is not False:
+            small = square[letterbox(*photo.shape[:2], self.img_size)]
+            for crop in crops_around((small >= 0.3).astype(np.uint8), photo.shape):
+                closer = np.ascontiguousarray(photo[crop])
+                full[crop] = restore(self._look([closer])[0], closer.shape)
+        return render.refine_edges(photo, full, self.img_size) if self.refine else full
 
 
-def _onnx_network(folder: Path, device: str):
-    import onnxruntime
-
-    if not (folder / "model.onnx").is_file():
-        raise FileNotFoundError(f"{folder / 'model.onnx'}: no such file; export.py makes it")
-    session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
-    return lambda inputs: session.run(None, {session.get_inputs()[0].name: inputs})[0]
-
-
-def _torch_network(folder: Path, device: str):
-    import torch
-
-    from models import load_model
-    from utils import UserError, choose_device
-
-    try:
-        place = choose_device(device)
-        model = load_model(folder)[0].to(place)
-    except UserError as error:
-        raise ValueError(str(error)) from error
-
-    def logits(inputs: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            batch = torch.from_numpy(inputs).to(place, memory_format=torch.channels_last)
-            return model(batch).float().cpu().numpy()
-
-    return logits
+def _open_folder(folder: Path, backend: str, device: str) -> Network:
+    """Open a run folder: its `model.onnx` where there is one and the backend allows it, else by PyTorch."""
+    onnx, tensors = folder / "model.onnx", folder / "model.safetensors"
+    if backend in ("onnx", "openvino") and not onnx.is_file():
+        raise FileNotFoundError(f"{onnx}: no such file; python export.py --weights {folder} makes it")
+    if backend != "torch" and device != "mps" and onnx.is_file():
+        network = open_network(onnx, backend, device)
+        made_from = network.facts.get("made_from")
+        if not tensors.is_file() or made_from in (None, fingerprint(tensors)):
+            return network
+        if backend != "auto":
+            raise ValueError(f"{onnx}: was made before {tensors.name} changed; python export.py --weights {folder}")
+        print(f"{onnx}: older than {tensors.name}, which is used; export.py renews it", file=sys.stderr)
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"{folder}: no config.json; --weights names the run folder of a training script")
+    return open_network(folder, "torch", device)
 
 
-# ---------------------------------------------------------------------------------------------------- results
+# ---------------------------------------------------------------------------------------------------- files
 
 
-def draw_overlay(image: np.ndarray, mask: np.ndarray, color: Sequence[int] = (255, 0, 110)) -> np.ndarray:
-    """Tint the hair and draw its outline.
+def find_photos(inputs: Sequence[Path], recursive: bool = False, leave_out: Path | None = None) -> Iterator[Path]:
+    """The files among `inputs` and, in name order, the photos in the folders among them.
 
     Args:
-        image: RGB uint8 (H, W, 3).
-        mask: bool or uint8 (H, W), non-zero where there is hair.
-        color: RGB, 0 to 255.
-
-    Returns:
-        RGB uint8 (H, W, 3).
+        inputs: files, folders and globs (for shells that do not expand them, and quoted ones).
+        recursive: look into the folders' folders too.
+        leave_out: a folder of results that may lie within an input folder.
     """
-    mask = mask.astype(np.uint8)
-    tint = np.full_like(image, color)
-    overlay = np.where(mask[..., None] > 0, cv2.addWeighted(image, 0.55, tint, 0.45, 0), image)
-    contours, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    thickness = max(1, round(max(image.shape[:2]) / 500))
-    return cv2.drawContours(overlay, contours, -1, tuple(map(int, color)), thickness, cv2.LINE_AA)
-
-
-def write_png(path: Path, image: np.ndarray) -> None:
-    """Write RGB or grey uint8 as PNG, with a name in any script. Raises OSError."""
-    data = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image
-    path.write_bytes(cv2.imencode(".png", data)[1].tobytes())
-
-
-def find_photos(inputs: Sequence[Path]) -> Iterator[Path]:
-    """The files among `inputs` and, in name order, the photos in the folders among them."""
     for path in inputs:
         if path.is_dir():
-            yield from sorted(p for p in path.iterdir() if p.suffix.lower() in PHOTO_SUFFIXES)
+            found = (file for file in (path.rglob("*") if recursive else path.iterdir()) if is_photo(file))
+            own = leave_out is not None and path.resolve() != leave_out.resolve() and leave_out.resolve()
+            yield from sorted(file for file in found if not own or own not in file.resolve().parents)
+        elif not path.exists() and glob.has_magic(str(path)):
+            matches = sorted(map(Path, glob.glob(str(path), recursive=True)))  # noqa: PTH207 (Path.glob: no absolute ones)
+            if not matches:
+                raise FileNotFoundError(f"{path}: nothing matches")
+            yield from (file for file in matches if not file.is_dir())
         else:
             yield path
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--num", type=int, default=1, help="number of the demo photo (default: 1)")
-    parser.add_argument(
-        "--input", type=Path, nargs="+", metavar="PATH", help="photos or folders instead of a demo photo"
-    )
-    parser.add_argument("--weights", type=Path, help="a run folder (default: the shipped weights)")
-    parser.add_argument("--img_size", type=int, default=512, help="pixels that the network sees (default: 512)")
-    parser.add_argument(
-        "--threshold", type=float, help="probability from which a pixel is hair (default: the weights')"
-    )
-    parser.add_argument("--backend", choices=["auto", "onnx", "torch"], default="auto", help="(default: auto)")
-    parser.add_argument("--device", default="auto", help="of the torch backend (default: auto)")
-    parser.add_argument("--output_dir", type=Path, default=Path("result"), help="(default: result)")
-    args = parser.parse_args()
+def is_video(path: Path) -> bool:
+    """Whether an input is a video file or a camera's number."""
+    return path.suffix.lower() in VIDEO_SUFFIXES or (path.name.isdecimal() and not path.exists())
 
-    failures = []
+
+def is_photo(path: Path) -> bool:
+    return path.suffix.lower() in PHOTO_SUFFIXES and not path.name.startswith(".")
+
+
+def result_names(inputs: Sequence[Path], output_dir: Path, endings: Sequence[str]) -> list[Path]:
+    """Where each input's results go, less their `_<kind>.<ext>` endings.
+
+    Equal stems get a number, and no result takes the place of an input.
+    """
+    taken = {_plain(path) for path in inputs}
+    names = []
+    for path in inputs:
+        number, stem = 1, path.stem or "input"
+        while True:
+            name = output_dir / (stem if number == 1 else f"{stem}-{number}")
+            targets = {_plain(name.with_name(name.name + ending)) for ending in endings}
+            if not targets & taken:
+                break
+            number += 1
+        taken |= targets
+        names.append(name)
+    return names
+
+
+def _plain(path: Path) -> str:
+    return str(path.resolve()).casefold()  # some file systems do not tell a.png from A.png
+
+
+def write_png(path: Path, image: np.ndarray) -> None:
+    """Write grey, RGB or RGBA uint8 as PNG, with a name in any script. Raises OSError."""
+    channels = image.shape[2] if image.ndim == 3 else 1
+    codes = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
+    data = cv2.cvtColor(image, codes[channels]) if channels > 1 else image
+    _write(path, cv2.imencode(".png", data)[1].tobytes())
+
+
+def _write(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.part")  # a full disk or Ctrl-C leaves no half picture
     try:
-        segmenter = HairSegmenter(args.weights, args.backend, args.device, args.img_size)
-        photos = list(find_photos(args.input or [HERE / "demo" / f"{args.num}.jpg"]))
-        if not photos:
-            raise FileNotFoundError(f"{args.input[0]}: no photos in it")
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_results(
+    name: Path, source: str, photo: np.ndarray, probabilities: np.ndarray, threshold: float, args: argparse.Namespace
+) -> list[Path]:
+    """Write each kind of `args.save` as `<name>_<kind>.<ext>`; returns the files."""
+    mask = probabilities >= threshold
+    make = {
+        "overlay": lambda: render.draw_overlay(photo, mask),
+        "mask": lambda: mask.view(np.uint8) * np.uint8(255),
+        "alpha": lambda: render.cut_out(photo, probabilities, threshold),
+        "recolor": lambda: render.recolor(photo, probabilities, threshold, args.color),
+        "contour": lambda: render.coco(source, mask),
+        "json": lambda: render.describe(source, photo, mask),
+    }
+    files = []
+    for kind in args.save:
+        path = name.with_name(f"{name.name}_{kind}.{KINDS[kind]}")
+        result = make[kind]()
+        if isinstance(result, dict):
+            _write(path, (json.dumps(result, ensure_ascii=False) + "\n").encode())
+        else:
+            write_png(path, result)
+        files.append(path)
+    return files
+
+
+def segment_file(
+    path: Path, name: Path, segmenter: HairSegmenter, args: argparse.Namespace, one_large: threading.Lock
+) -> str:
+    """One photo from file to files; returns the line to print. Raises OSError or ValueError, naming the file."""
+    large = _is_large(path)
+    with one_large if large else nullcontext():
+        photo = read_photo(path)
+        probabilities = segmenter(photo)
+        files = save_results(name, path.name, photo, probabilities, args.threshold, args)
+        return f"{path}: {(probabilities >= args.threshold).mean():.1%} hair -> {' '.join(map(str, files))}"
+
+
+def _is_large(path: Path) -> bool:
+    try:
+        with Image.open(path) as header:
+            return header.size[0] * header.size[1] > LARGE
+    except (OSError, ValueError, SyntaxError):
+        return False  # read_photo says what is wrong with it
+
+
+# ---------------------------------------------------------------------------------------------------- command line
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    what = parser.add_argument_group("input")
+    what.add_argument("--num", type=int, default=1, help="number of the demo photo (default: 1)")
+    what.add_argument(
+        *("--input",), nargs="+", metavar="PATH", help="photos, folders, globs, videos or a camera's number, mixed"
+    )
+    what.add_argument("--recursive", action="store_true", help="look into the folders' folders too")
+    out = parser.add_argument_group("output")
+    out.add_argument(
+        "--save", nargs="+", choices=KINDS, default=["overlay", "mask"], metavar="KIND", help=f"{' '.join(KINDS)}"
+    )
+    out.add_argument("--color", default="auburn", help="dye of recolor: a name or #rrggbb (default: auburn)")
+    out.add_argument("--output_dir", type=Path, default=Path("result"), help="(default: result)")
+    how = parser.add_argument_group("network")
+    how.add_argument("--weights", type=Path, help="a run folder or an exported file (default: the shipped weights)")
+    how.add_argument("--backend", choices=BACKENDS, default="auto", help="(default: auto)")
+    how.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (default: auto)")
+    how.add_argument("--img_size", type=int, help="pixels that the network sees (default: the trained size)")
+    how.add_argument("--threshold", type=float, help="probability from which a pixel is hair (default: the weights')")
+    how.add_argument("--tta", action="store_true", help="average over mirror image and three sizes; six times slower")
+    how.add_argument("--refine", action="store_true", help="draw edges to the photo's own")
+    how.add_argument(
+        *("--multi_scale",),
+        action=argparse.BooleanOptionalAction,
+        help="look again, closer, at small heads (default: where a first look finds such)",
+    )
+    video = parser.add_argument_group("video")
+    video.add_argument("--every", type=int, default=1, metavar="N", help="run the network on each Nth frame only")
+    video.add_argument(
+        *("--smooth",), type=float, default=0.6, metavar="S", help="share of the last frame in still places, 0 to 0.95"
+    )
+    return parser
+
+
+def main() -> None:
+    args = build_parser().parse_args()
+    try:
+        args.color = render.parse_color(args.color)
+        if args.threshold is not None and not 0 < args.threshold < 1:
+            raise ValueError(f"--threshold {args.threshold} is not between 0 and 1")
+        if args.every < 1 or not 0 <= args.smooth <= 0.95:
+            raise ValueError("--every counts from 1 and --smooth lies between 0 and 0.95")
+        args.save = list(dict.fromkeys(args.save))
+        inputs = [Path(text) for text in args.input or [HERE / "demo" / f"{args.num}.jpg"]]
+        files = list(dict.fromkeys(find_photos(inputs, args.recursive, args.output_dir)))
+        if not files:
+            raise FileNotFoundError(f"{inputs[0]}: no photos in it")
+        segmenter = HairSegmenter(
+            *(args.weights, args.backend, args.device, args.img_size, args.tta, args.refine, args.multi_scale)
+        )
         args.output_dir.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
-    threshold = segmenter.threshold if args.threshold is None else args.threshold
-    for path in photos:
-        try:
-            image = read_photo(path)
-            mask = segmenter(image) >= threshold
-            overlay_path = args.output_dir / f"{path.stem}_overlay.png"
-            mask_path = args.output_dir / f"{path.stem}_mask.png"
-            write_png(overlay_path, draw_overlay(image, mask))
-            write_png(mask_path, mask.astype(np.uint8) * 255)
-        except (OSError, ValueError) as error:
-            failures.append(str(error))
-            continue
-        print(f"{path}: {mask.mean():.1%} hair -> {overlay_path} {mask_path}")
+    if args.threshold is None:
+        args.threshold = segmenter.threshold
+    failures = process(files, segmenter, args)
     if failures:
+        failures.append(f"{len(failures)} of {len(files)} inputs failed") if len(files) > 1 else None
         sys.exit("\n".join(f"error: {failure}" for failure in failures))
 
 
+def process(files: Sequence[Path], segmenter: HairSegmenter, args: argparse.Namespace) -> list[str]:
+    """Segment photos, several at a time so that reading, network and writing overlap, then videos; returns failures."""
+    videos = [path for path in files if is_video(path)]
+    endings = [f"_{kind}.{ext}" for kind, ext in KINDS.items()] + [f"_{kind}.mp4" for kind in KINDS]
+    names = dict(zip(files, result_names(files, args.output_dir, endings), strict=True))
+    failures, one_large = [], threading.Lock()
+    with ThreadPoolExecutor(WORKERS) as pool:
+        photos = [path for path in files if path not in videos]
+        jobs = [pool.submit(segment_file, path, names[path], segmenter, args, one_large) for path in photos]
+        try:
+            for job in jobs:
+                try:
+                    print(job.result())
+                except (OSError, ValueError, cv2.error) as error:
+                    failures.append(str(error))
+        except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)
+            raise
+    for path in videos:
+        import video  # only now: it may load PyAV
+
+        try:
+            print(video.segment_video(path, names[path], segmenter, args))
+        except (OSError, ValueError, cv2.error) as error:
+            failures.append(str(error))
+    return failures
+
+
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,101 @@
+"""Every decoder leaves PyTorch unchanged, and what differs is not written."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from make_sample import draw_head
+from PIL import Image
+
+import backends
+import export
+import models
+from utils import UserError
+
+FACTS = {"img_size": 64, "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "threshold": 0.5}
+TINY = "tu-mobilenetv3_small_050"
+# PAN's pyramid needs 128 px; DPT takes transformers alone, at their own size.
+ENCODERS = {"DPT": ("tu-vit_tiny_patch16_224", 224), "PAN": ("resnet18", 128), "DeepLabV3": ("resnet18", 64)}
+
+
+def save_tiny(folder: Path, decoder: str = "Unet") -> Path:
+    encoder, size = ENCODERS.get(decoder, (TINY, 64))
+    models.save_model(models.build_model(encoder, decoder), folder, {**FACTS, "img_size": size})
+    return folder
+
+
+@pytest.mark.parametrize("decoder", models.DECODERS)
+def test_every_decoder_exports(tmp_path: Path, decoder: str, capsys: pytest.CaptureFixture) -> None:
+    save_tiny(tmp_path, decoder)
+    export.export(tmp_path, "onnx", tmp_path / "model.onnx")  # compares with PyTorch, or raises
+    assert "PyTorch" in capsys.readouterr().out
+    network = backends.open_network(tmp_path / "model.onnx", "onnx")
+    size = network.facts["img_size"]
+    assert network(np.zeros((3, 3, size, size), np.float32)).shape == (3, 1, size, size)
+    assert network.facts["mean"] == [0.5, 0.5, 0.5] and network.facts["decoder"] == decoder
+
+
+@pytest.mark.parametrize("kind", ["openvino", "torchscript"])
+def test_other_formats(tmp_path: Path, kind: str) -> None:
+    if kind == "openvino":
+        pytest.importorskip("openvino")
+    output = save_tiny(tmp_path / "run") / f"model{export.SUFFIXES[kind]}"
+    export.export(output.parent, kind, output)
+    network = backends.open_network(output)
+    assert network.facts["img_size"] == 64 and network.facts["threshold"] == 0.5
+    assert not [path for path in output.parent.iterdir() if path.name.startswith(".")]
+
+
+def test_half_is_half_the_size_and_takes_float32(tmp_path: Path) -> None:
+    save_tiny(tmp_path)
+    export.export(tmp_path, "onnx", tmp_path / "whole.onnx")
+    export.export(tmp_path, "onnx", tmp_path / "half.onnx", half=True)
+    assert (tmp_path / "half.onnx").stat().st_size < 0.6 * (tmp_path / "whole.onnx").stat().st_size
+    whole, half = (backends.open_network(tmp_path / f"{name}.onnx", "onnx") for name in ("whole", "half"))
+    photo = np.random.default_rng(0).standard_normal((1, 3, 64, 64), dtype=np.float32)
+    assert half(photo).dtype == np.float32
+    assert 0 < np.abs(half(photo) - whole(photo)).max() < 0.05
+
+
+def test_int8(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for folder in ("image", "mask"):
+        (tmp_path / "photos" / folder).mkdir(parents=True)
+    for number in range(8):
+        image, _, mask = draw_head(rng, 64)
+        Image.fromarray(image).save(tmp_path / "photos" / "image" / f"{number}.jpg")
+        Image.fromarray(mask).save(tmp_path / "photos" / "mask" / f"{number}.png")
+    save_tiny(tmp_path / "run")
+    result = export.export_int8(tmp_path / "run", tmp_path / "photos", tmp_path / "run" / "model_int8.onnx")
+    assert {"iou", "dice_float32", "dice_int8", "ms_float32", "ms_int8"} <= result.keys()
+    import onnx
+
+    kinds = {node.op_type for node in onnx.load(tmp_path / "run" / "model_int8.onnx").graph.node}
+    assert "QuantizeLinear" in kinds
+    with pytest.raises(UserError, match="at least 8"):
+        export.export_int8(tmp_path / "run", tmp_path, tmp_path / "no.onnx")
+
+
+def test_what_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_tiny(tmp_path)
+    monkeypatch.setattr(export, "compare", lambda *_: (0.2, 0.9))
+    with pytest.raises(UserError, match="differs too much"):
+        export.export(tmp_path, "onnx", tmp_path / "model.onnx")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_compare_sees_a_wrong_normalisation() -> None:
+    photo = np.random.default_rng(0).standard_normal((1, 3, 32, 32), dtype=np.float32)
+    right, wrong = (lambda x: x[:, :1]), (lambda x: x[:, :1] + 0.2)
+    assert export.compare(right, right, [photo], 0.5) == (0.0, 1.0)
+    largest, iou = export.compare(right, wrong, [photo], 0.5)
+    assert largest > 0.04 and iou < 0.99
+
+
+@pytest.mark.parametrize(
+    "flags", [["--img_size", "100"], ["--int8", "x", "--half"], ["--output", "a.xml"], ["--weights", "nowhere"]]
+)
+def test_wrong_flags_are_told(cli, flags: list[str]) -> None:
+    result = cli("export.py", *flags)
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
