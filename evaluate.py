@@ -14,8 +14,10 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from backends import BACKENDS
 from dataset import PhotoSet, open_data
-from inference import DEFAULT_WEIGHTS, HairSegmenter, draw_overlay, write_png
+from inference import DEFAULT_WEIGHTS, HairSegmenter, write_png
+from render import draw_overlay
 from utils import HelpFormatter, UserError, boundary_f1, number, run, scores, write_json
 
 
@@ -102,8 +104,13 @@ def main() -> None:
     parser.add_argument("--split", choices=["valid", "test", "all"], default="valid", help="which photos")
     parser.add_argument("--fold", type=number(int, 0), help="the weights' own held-out fold where not given")
     parser.add_argument("--img_size", type=number(int, 32), default=512, help="pixels that the network sees")
-    parser.add_argument("--backend", choices=["auto", "onnx", "torch"], default="auto", help="what runs the network")
+    parser.add_argument("--backend", choices=BACKENDS, default="auto", help="what runs the network")
     parser.add_argument("--device", default="auto", help="of the torch backend")
+    parser.add_argument("--tta", action="store_true", help="average over mirror image and three sizes")
+    parser.add_argument("--refine", action="store_true", help="draw edges to the photo's own")
+    parser.add_argument(
+        *("--multi_scale",), action=argparse.BooleanOptionalAction, help="look closer at small heads; None: as found"
+    )
     parser.add_argument("--threshold", type=number(float, 0, 1), help="the weights' own where not given")
     parser.add_argument("--by", metavar="LABEL", help="also by group of a Korean style label, as length or sex")
     parser.add_argument("--worst", type=number(int, 1), metavar="N", help="draw the N worst photos")
@@ -114,7 +121,9 @@ def main() -> None:
     table = []
     for weights in args.weights:
         try:
-            segmenter = HairSegmenter(weights, args.backend, args.device, args.img_size)
+            segmenter = HairSegmenter(
+                *(weights, args.backend, args.device, args.img_size, args.tta, args.refine, args.multi_scale)
+            )
         except (OSError, ValueError) as error:
             raise UserError(str(error)) from error
         threshold = segmenter.threshold if args.threshold is None else args.threshold

@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, nargs="+", default=[DEFAULT_WEIGHTS], help="run folders")
     parser.add_argument("--img_size", type=int, default=512)
     parser.add_argument("--backend", default="auto")
+    parser.add_argument("--multi_scale", action=argparse.BooleanOptionalAction)
     parser.add_argument("--limit", type=int, default=40, help="photos of each data set (default: 40)")
     args = parser.parse_args()
 
@@ -52,7 +53,7 @@ def main() -> None:
     canvases = [cv2.resize(p, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC) for p in pictures.values()]
     table = []
     for weights in args.weights:
-        segmenter = HairSegmenter(weights, args.backend, img_size=args.img_size)
+        segmenter = HairSegmenter(weights, args.backend, img_size=args.img_size, multi_scale=args.multi_scale)
         threshold = segmenter.threshold
         row = {"weights": weights.name, "img_size": args.img_size}
         row |= {f"{name} %": 100 * float((segmenter(p) >= threshold).mean()) for name, p in pictures.items()}
