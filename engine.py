@@ -59,6 +59,7 @@ def _bar(iterable: Iterable, **options: object) -> tqdm:
 def train_one_epoch(
     state: State,
     loader: DataLoader,
+    normalise: nn.Module,
     loss_fn: nn.Module,
     device: torch.device,
     args: Namespace,
@@ -68,7 +69,8 @@ def train_one_epoch(
 
     Args:
         state: is advanced; `state.batch` batches are done already and the loader gives the others.
-        loader: gives photos float32 (N, 3, S, S), masks float32 (N, 1, S, S) and the photos' numbers.
+        loader: gives photos uint8 (N, 3, S, S), masks uint8 {0, 1} (N, 1, S, S) and the photos' numbers.
+        normalise: from these photos to the network's input, as `models.Normalise`.
         loss_fn: from float32 logits and masks to a scalar.
         device: of the model.
         args: `apex`, `grad_accum`, `max_grad_norm`, `freeze_encoder_epochs` and `seed` are read.
@@ -96,9 +98,10 @@ def train_one_epoch(
         is_step = state.batch + 1 == group_start + group
         torch.manual_seed(_dropout_seed(args.seed, state))
         with contextlib.nullcontext() if is_step or processes() == 1 else state.network.no_sync():
+            images = normalise(images.to(device, non_blocking=True, memory_format=torch.channels_last))
             with autocast(device, args.apex):
-                logits = state.network(images.to(device, non_blocking=True, memory_format=torch.channels_last))
-            loss = loss_fn(logits.float(), masks.to(device, non_blocking=True))
+                logits = state.network(images)
+            loss = loss_fn(logits.float(), masks.to(device, non_blocking=True).float())
             state.scaler.scale(loss / group).backward()
         losses.append((loss.detach(), numbers))
         if is_step:
@@ -145,9 +148,10 @@ def _read_losses(losses: list[tuple[Tensor, Tensor]], state: State, photos: Hair
 
 
 @torch.inference_mode()
-def count_pixels(
+def evaluate(
     model: nn.Module,
     loader: DataLoader,
+    normalise: nn.Module,
     loss_fn: nn.Module,
     device: torch.device,
     apex: bool = False,
@@ -163,24 +167,17 @@ def count_pixels(
     loss_sum = torch.zeros((), device=device)
     counts = torch.zeros(4, len(loader.dataset), 1, dtype=torch.int64, device=device)
     for images, masks, numbers in _bar(loader, desc="validate"):
+        images = normalise(images.to(device, non_blocking=True, memory_format=torch.channels_last))
         masks = masks.to(device, non_blocking=True)
         with autocast(device, apex):
-            logits = model(images.to(device, non_blocking=True, memory_format=torch.channels_last))
+            logits = model(images)
         logits = logits.float()
-        loss_sum += loss_fn(logits, masks) * len(images)
-        found, hair = (logits >= 0).flatten(1), (masks > 0.5).flatten(1)  # a logit of 0 is a probability of 0.5
+        loss_sum += loss_fn(logits, masks.float()) * len(images)
+        found, hair = (logits >= 0).flatten(1), (masks > 0).flatten(1)  # a logit of 0 is a probability of 0.5
         hit, found, hair = (mask.sum(1, keepdim=True) for mask in (found & hair, found, hair))
         counts[:, numbers] = torch.stack([hit, found - hit, hair - hit, masks[0].numel() - found - hair + hit])
         after_batch()
     return total(loss_sum).item() / len(loader.dataset), total(counts).cpu()
-
-
-def evaluate(
-    model: nn.Module, loader: DataLoader, loss_fn: nn.Module, device: torch.device, apex: bool = False
-) -> dict[str, float]:
-    """Score a network on all photos of a loader: `loss`, the mean over photos, and the scores of `utils.scores`."""
-    loss, counts = count_pixels(model, loader, loss_fn, device, apex)
-    return {"loss": loss, **scores(*counts)}
 
 
 # ---------------------------------------------------------------------------------------------------- runs
@@ -288,12 +285,12 @@ def fit(args: Namespace, name: str, train: PhotoSet, valid: PhotoSet) -> dict[st
             if state.epoch == last - epochs:
                 state.best = -1.0  # Dice at another size does not compare
             sets = (
-                HairDataset(train, train_transform(args.augment, size, facts["mean"], facts["std"]), backgrounds),
-                HairDataset(valid, eval_transform(size, facts["mean"], facts["std"])),
+                HairDataset(train, train_transform(args.augment, size), backgrounds),
+                HairDataset(valid, eval_transform(size)),
             )
             loaders = build_loaders(args, *sets, device)
             while state.epoch < last and not is_finished(args, state):
-                row, counts = run_epoch(state, *loaders, device, args, keeper)
+                row, counts = run_epoch(state, *loaders, facts, device, args, keeper)
                 is_best = record(state, run, facts | {"img_size": size}, {"img_size": size} | row, args, board)
                 if is_best and board is not None:
                     board.add_images("worst", picture_worst(state.scored_model(), sets[1], counts, facts), state.epoch)
@@ -373,19 +370,21 @@ def run_epoch(
     state: State,
     train_loader: DataLoader,
     valid_loader: DataLoader,
+    facts: dict,
     device: torch.device,
     args: Namespace,
     keeper: Keeper,
 ) -> tuple[dict, Tensor]:
-    """Train on what is left of an epoch and validate. Returns its scores and the counts of `count_pixels`."""
-    loss_fn = models.build_loss(args.loss)
+    """Train on what is left of an epoch and validate. Returns its scores and the counts of `evaluate`."""
+    loss_fn, normalise = models.build_loss(args.loss), models.Normalise(facts["mean"], facts["std"]).to(device)
     train_loader.sampler.epoch, train_loader.sampler.start = state.epoch, state.batch * args.batch_size
-    loss = train_one_epoch(state, train_loader, loss_fn, device, args, keeper.after_step)
+    loss = train_one_epoch(state, train_loader, normalise, loss_fn, device, args, keeper.after_step)
     model = state.scored_model()
     if processes() > 1:  # each has batch normalisation's averages over its own photos; those of the first are kept
         for buffer in model.buffers():
             distributed.broadcast(buffer, 0)
-    valid_loss, counts = count_pixels(model, valid_loader, loss_fn, device, args.apex, keeper.after_validation_batch)
+    after_batch = keeper.after_validation_batch
+    valid_loss, counts = evaluate(model, valid_loader, normalise, loss_fn, device, args.apex, after_batch)
     row = {"lr": state.optimizer.param_groups[0]["lr"], "loss": loss, "valid_loss": valid_loss}
     return row | {f"valid_{key}": value for key, value in scores(*counts).items()}, counts
 
@@ -455,7 +454,7 @@ def picture_worst(model: nn.Module, photos: HairDataset, counts: Tensor, facts: 
 
     Args:
         model: in eval mode.
-        photos: what `counts` of `count_pixels` were made of.
+        photos: what `counts` of `evaluate` were made of.
         facts: `mean` and `std` of the photos' normalisation.
         number: of photos.
 
@@ -464,11 +463,11 @@ def picture_worst(model: nn.Module, photos: HairDataset, counts: Tensor, facts: 
     """
     dice = smp.metrics.f1_score(*counts, reduction="none", zero_division=1.0).flatten()
     images, masks, _ = zip(*(photos[i] for i in dice.argsort()[:number].tolist()), strict=True)
-    images, hair = torch.stack(images), torch.stack(masks) > 0.5
-    found = model(images.to(next(model.parameters()).device)).cpu() >= 0
+    images, hair = torch.stack(images), torch.stack(masks) > 0
+    inputs = models.Normalise(facts["mean"], facts["std"])(images)
+    found = model(inputs.to(next(model.parameters()).device)).cpu() >= 0
     colours = torch.cat([found & ~hair, found & hair, hair & ~found], 1)
-    mean, std = (torch.tensor(facts[key]).view(3, 1, 1) for key in ("mean", "std"))
-    picture = (images * std + mean).clamp(0, 1)
+    picture = images / 255
     return torch.where(found | hair, (picture + colours) / 2, picture)
 
 

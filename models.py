@@ -7,6 +7,7 @@ import json
 import os
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -136,6 +137,18 @@ def normalisation(encoder: str, encoder_weights: str | None) -> tuple[tuple[floa
         return tuple(settings["mean"]), tuple(settings["std"])
     cfg = timm.get_pretrained_cfg(encoder.removeprefix("timm-").removeprefix("tu-"))
     return (tuple(cfg.mean), tuple(cfg.std)) if cfg and encoder_weights else IMAGENET_MEAN_STD
+
+
+class Normalise(nn.Module):
+    """Photos uint8 (N, 3, H, W) to what the network reads: float32, (photo / 255 - mean) / std per channel."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", 255 * torch.tensor(mean).view(3, 1, 1))
+        self.register_buffer("std", 255 * torch.tensor(std).view(3, 1, 1))
+
+    def forward(self, photos: torch.Tensor) -> torch.Tensor:
+        return (photos.float() - self.mean) / self.std
 
 
 class DiceBCELoss(nn.Module):

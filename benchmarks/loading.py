@@ -151,7 +151,7 @@ def measure_mask(root: Path) -> dict[str, float]:
 def _loader(root: Path, strength: str, workers: int, photos: int | None = None) -> DataLoader:
     index = open_korean(root)
     rows = np.random.default_rng(2).permutation(len(index))[:photos]
-    transform = train_transform(strength, SIZE, (0.5,) * 3, (0.5,) * 3)
+    transform = train_transform(strength, SIZE)
     return build_loader(HairDataset(PhotoSet([index], [rows]), transform), 8, workers, seed=0)
 
 

@@ -53,7 +53,7 @@ def test_preprocess_is_the_eval_transform(shape: tuple[int, int]) -> None:
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     ours = inference.preprocess(image, 64, mean, std)
-    theirs = dataset.eval_transform(64, mean, std)(image=image)["image"].numpy()
+    theirs = models.Normalise(mean, std)(dataset.eval_transform(64)(image=image)["image"]).numpy()
     assert ours.shape == theirs.shape == (3, 64, 64)
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
 

@@ -187,7 +187,7 @@ def test_spawned_workers_map_the_index_instead_of_copying_it(korean):
     copied = pickle.loads(pickle.dumps(index))
     assert all(isinstance(getattr(copied, name), np.memmap) for name in ("paths", "sizes", "rows", "curves", "points"))
     photos = PhotoSet([index], [np.arange(4)])
-    dataset = HairDataset(photos, eval_transform(64, (0.5,) * 3, (0.5,) * 3))
+    dataset = HairDataset(photos, eval_transform(64))
     loader = DataLoader(dataset, 4, num_workers=1, multiprocessing_context="spawn")
     images, masks, numbers = next(iter(loader))
     assert images.shape == (4, 3, 64, 64) and masks.sum() > 0 and numbers.tolist() == [0, 1, 2, 3]
