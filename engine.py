@@ -104,9 +104,9 @@ def train_one_epoch(
             loss = loss_fn(logits.float(), masks.to(device, non_blocking=True).float())
             state.scaler.scale(loss / group).backward()
         losses.append((loss.detach(), numbers))
+        state.batch += 1
         if is_step:
             _step(state, args.max_grad_norm)
-        state.batch += 1
         if is_step and (device.type != "cuda" or len(losses) >= 10 or state.batch == batches):
             _read_losses(losses, state, loader.dataset)
             rate = state.optimizer.param_groups[0]["lr"]
@@ -121,8 +121,8 @@ def _dropout_seed(seed: int, state: State) -> int:
 
 
 def _step(state: State, max_grad_norm: float) -> None:
-    """One optimizer step; the schedule moves before it, so that the rate it leaves is the one that was used."""
-    if state.scheduler is not None and not isinstance(state.scheduler, ReduceLROnPlateau) and state.step > 0:
+    """Step number `state.step`; the schedule moves before it, so that the rate it leaves is the one that was used."""
+    if state.scheduler is not None and not isinstance(state.scheduler, ReduceLROnPlateau) and state.step > 1:
         state.scheduler.step()
     if max_grad_norm:
         state.scaler.unscale_(state.optimizer)
@@ -131,7 +131,7 @@ def _step(state: State, max_grad_norm: float) -> None:
     state.scaler.update()
     state.optimizer.zero_grad(set_to_none=True)
     if state.ema is not None:
-        state.ema.update(state.model, step=state.step + 1)
+        state.ema.update(state.model, step=state.step)
 
 
 def _read_losses(losses: list[tuple[Tensor, Tensor]], state: State, photos: HairDataset) -> None:

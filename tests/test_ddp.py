@@ -1,0 +1,74 @@
+"""Two processes train and validate as one does."""
+
+import json
+import socket
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from scripts import RUN, TINY, run, start
+from test_resume import contents, kill_at_rename
+
+import engine
+import models
+from dataset import HairDataset, build_loader, eval_transform, open_folder, split
+
+FLAGS = (*TINY, "--limit", 23, "--epochs", 2, "--ema", 0, "--decoder_lr", 1e-4)
+
+
+def pair(folder: Path, *flags: object, hook: partial | None = None) -> list[int]:
+    """Run train_celeb.py in two processes as torchrun does; if one is killed, so is the other. Gives exit statuses."""
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = probe.getsockname()[1]
+    common = {"WORLD_SIZE": 2, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
+    both = [
+        start(folder, *flags, hook=hook if number == 0 else None, RANK=number, LOCAL_RANK=number, **common)
+        for number in range(2)
+    ]
+    both[0].join()
+    if both[0].exitcode < 0:
+        both[1].kill()
+    both[1].join()
+    return [process.exitcode for process in both]
+
+
+@pytest.fixture(scope="module")
+def two(celeb: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("two")
+    assert pair(folder, *FLAGS, "--data_dir", celeb, "--grad_accum", 2) == [0, 0], (folder / "out.txt").read_text()
+    return folder
+
+
+def test_dice_of_two_processes_is_that_of_one(two: Path, celeb: Path) -> None:
+    train, valid = split([open_folder(celeb)], 0, 5, 23)
+    assert len(valid) % 2 == 1, "shares of different sizes"
+    model, facts = models.load_model(two / RUN)
+    photos = HairDataset(valid, eval_transform(64, facts["mean"], facts["std"]))
+    one = engine.evaluate(model, build_loader(photos, 4, 0), models.build_loss("dice_bce"), torch.device("cpu"))
+    found = json.loads((two / RUN / "config.json").read_text())["_hair"]["scores"]
+    assert 0 < one["dice"] < 1
+    for key in one.keys() - {"loss"}:  # the loss of a batch depends on what else is in the batch
+        assert found[key] == one[key]
+
+
+def test_two_processes_learn_as_one_that_accumulates(two: Path, celeb: Path, tmp_path: Path) -> None:
+    assert run(tmp_path, *FLAGS, "--data_dir", celeb, "--grad_accum", 4) == 0
+    out = (two / "out.txt").read_text()
+    assert out.count("2 process(es) × batch 2 × 2 accumulated = 8 photos a step") == 1, "one process prints"
+    one, both = (torch.load(folder / RUN / "last.pth", weights_only=True) for folder in (tmp_path, two))
+    assert both["history"][-1]["loss"] == pytest.approx(one["history"][-1]["loss"], rel=1e-4)
+    weights = [key for key in one["model"] if key.endswith(("weight", "bias"))]
+    for key in weights:
+        torch.testing.assert_close(both["model"][key], one["model"][key], rtol=0, atol=1e-5)
+
+
+def test_two_processes_resume(two: Path, celeb: Path, tmp_path: Path) -> None:
+    flags = (*FLAGS, "--data_dir", celeb, "--grad_accum", 2, "--save_every", 0)
+    killed = pair(tmp_path, *flags, hook=partial(kill_at_rename, "last.pth", 2, after=True))
+    assert killed == [-9, -9]
+    assert pair(tmp_path, "--resume") == [0, 0]
+    assert "going on in epoch 1" in (tmp_path / "out.txt").read_text()
+    assert contents(tmp_path / RUN) == contents(two / RUN)
+    assert run(tmp_path, "--resume", "--epochs", 3) == 0, "the number of processes may change between epochs"
