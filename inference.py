@@ -161,7 +161,7 @@ class HairSegmenter:
             size that it was trained at if None.
         tta: average over the photo, its mirror image, and both at 3/4 and 5/4 of the size: better, six times slower.
         refine: draw the hair's edges to the photo's own.
-        multi_scale: look again, closer, at heads that fill little of the frame. None: where a first look finds such.
+        multi_scale: look again, closer, where the first look suspects heads that fill little of the frame.
 
     Attributes:
         backend: the one chosen.
@@ -181,7 +181,7 @@ class HairSegmenter:
         img_size: int | None = None,
         tta: bool = False,
         refine: bool = False,
-        multi_scale: bool | None = None,
+        multi_scale: bool = True,
     ) -> None:
         if backend not in BACKENDS:
             raise ValueError(f"--backend {backend}: choose from {', '.join(BACKENDS)}")
@@ -249,11 +249,16 @@ class HairSegmenter:
     def _finish(self, photo: np.ndarray, square: np.ndarray) -> np.ndarray:
         """A first look's probabilities, (S, S), to the photo's own size, with closer looks and edges as asked."""
         full = restore(square, photo.shape)
-        if self.multi_scale is not False:
+        if self.multi_scale:
             small = square[letterbox(*photo.shape[:2], self.img_size)]
-            for crop in crops_around((small >= 0.3).astype(np.uint8), photo.shape):
+            for crop in crops_around((small >= 0.15).astype(np.uint8), photo.shape):
                 closer = np.ascontiguousarray(photo[crop])
-                full[crop] = restore(self._look([closer])[0], closer.shape)
+                found = restore(self._look([closer])[0], closer.shape)
+                # The closer look may add hair beside what the first one saw, but none in places that both must find:
+                # texture that fills a crop is easily taken for hair.
+                reach = 2 * (max(closer.shape) // 16) + 1
+                beside = cv2.dilate((full[crop] >= 0.1).astype(np.uint8), np.ones((reach, reach), np.uint8))
+                full[crop] = np.where(beside, found, np.minimum(full[crop], found))
         return render.refine_edges(photo, full, self.img_size) if self.refine else full
 
 
@@ -423,7 +428,8 @@ def build_parser() -> argparse.ArgumentParser:
     how.add_argument(
         *("--multi_scale",),
         action=argparse.BooleanOptionalAction,
-        help="look again, closer, at small heads (default: where a first look finds such)",
+        default=True,
+        help="look again, closer, where a first look suspects small heads (default: yes)",
     )
     video = parser.add_argument_group("video")
     video.add_argument("--every", type=int, default=1, metavar="N", help="run the network on each Nth frame only")

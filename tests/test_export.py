@@ -13,18 +13,30 @@ import models
 from utils import UserError
 
 FACTS = {"img_size": 64, "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "threshold": 0.5}
-TINY = "tu-mobilenetv3_small_050"
-# PAN's pyramid needs 128 px; DPT takes transformers alone, at their own size.
-ENCODERS = {"DPT": ("tu-vit_tiny_patch16_224", 224), "PAN": ("resnet18", 128), "DeepLabV3": ("resnet18", 64)}
+# The fewest layers that a decoder takes: the exporter's time goes by layers, not by their size. PAN's pyramid needs
+# 128 px; DPT takes transformers alone, at their own size.
+ENCODERS = {"DPT": ("tu-vit_tiny_patch16_224", 224), "PAN": ("resnet18", 128)}
+ENCODERS |= dict.fromkeys(["DeepLabV3", "DeepLabV3Plus", "UPerNet"], ("resnet18", 64))
+
+
+@pytest.fixture(autouse=True)
+def one_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Export for one size: half the exporter's time. test_inference.py has a file that takes any size."""
+    monkeypatch.setattr(export, "FIXED_SIZE", models.DECODERS)
 
 
 def save_tiny(folder: Path, decoder: str = "Unet") -> Path:
-    encoder, size = ENCODERS.get(decoder, (TINY, 64))
+    encoder, size = ENCODERS.get(decoder, ("vgg11", 64))
     models.save_model(models.build_model(encoder, decoder), folder, {**FACTS, "img_size": size})
     return folder
 
 
-@pytest.mark.parametrize("decoder", models.DECODERS)
+SLOW = ("MAnet", "UPerNet", "UnetPlusPlus", "DPT")  # the exporter needs 5 to 15 s for each: pytest -m slow
+
+
+@pytest.mark.parametrize(
+    "decoder", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in models.DECODERS]
+)
 def test_every_decoder_exports(tmp_path: Path, decoder: str, capsys: pytest.CaptureFixture) -> None:
     save_tiny(tmp_path, decoder)
     export.export(tmp_path, "onnx", tmp_path / "model.onnx")  # compares with PyTorch, or raises

@@ -30,7 +30,7 @@ FACTS = {"img_size": 64, "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "thres
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder with an untrained network of 64 px and its ONNX file."""
     folder = tmp_path_factory.mktemp("weights") / "run"
-    models.save_model(models.build_model("tu-mobilenetv3_small_050", "Unet"), folder, FACTS)
+    models.save_model(models.build_model("resnet18", "Unet"), folder, FACTS)
     export.export(folder, "onnx", folder / "model.onnx")
     return folder
 
@@ -209,7 +209,7 @@ def test_wrong_use_is_told(weights: Path, tmp_path: Path) -> None:
 
 def test_stale_onnx_gives_way_to_the_new_weights(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     (tmp_path / "model.onnx").write_bytes((weights / "model.onnx").read_bytes())
-    models.save_model(models.build_model("tu-mobilenetv3_small_050", "Unet"), tmp_path, FACTS)
+    models.save_model(models.build_model("resnet18", "Unet"), tmp_path, FACTS)
     assert HairSegmenter(tmp_path).backend == "torch"
     assert "export.py" in capsys.readouterr().err
     with pytest.raises(ValueError, match=r"export\.py"):
