@@ -5,11 +5,10 @@ import math
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pandas as pd
-import segmentation_models_pytorch as smp
 import torch
 from timm.utils import ModelEmaV3
 from torch import Tensor, distributed, nn
@@ -22,12 +21,14 @@ from tqdm import tqdm
 import models
 from checkpoint import ORDER, RATES, Keeper, State, remove_leftovers, writing
 from dataset import HairDataset, PhotoSet, build_loader, eval_transform, open_backgrounds, split, train_transform
+from report import add_scalars, picture_worst, print_start, tensorboard, write_log
 from utils import (
     UserError,
     atomic,
     build_scheduler,
     choose_device,
     first_alone,
+    half_precision,
     join_processes,
     processes,
     rank,
@@ -44,11 +45,6 @@ from utils import (
 def autocast(device: torch.device, enabled: bool) -> torch.autocast:
     """Mixed precision for forward passes: bf16 where the device computes in it, else fp16 (which needs a scaler)."""
     return torch.autocast(device.type, half_precision(device), enabled=enabled)
-
-
-def half_precision(device: torch.device) -> torch.dtype:
-    """bf16 on CPUs and on the GPUs that have it, else fp16."""
-    return torch.float16 if device.type == "cuda" and not torch.cuda.is_bf16_supported() else torch.bfloat16
 
 
 def _bar(iterable: Iterable, **options: object) -> tqdm:
@@ -269,14 +265,14 @@ def fit(args: Namespace, name: str, train: PhotoSet, valid: PhotoSet) -> dict[st
         with writing(run):
             remove_leftovers(run)
             if state.history:  # a process killed after its checkpoint may not have come to write the epoch's row
-                _write_log(run, state.history)
+                write_log(run, state.history)
     if is_finished(args, state):
         return _finish(args, run, state, "finished before, so there is nothing to do (more --epochs would go on)")
     if rank() == 0:
-        _print_start(args, run, state, device, len(train), len(valid))
+        print_start(args, run, state, device, len(train), len(valid))
         with writing(run):
             write_json(run / "args.json", vars(args) | {"resume": None})
-    with Keeper(state, run / "last.pth", args.save_every, device) as keeper, _tensorboard(run, state.history) as board:
+    with Keeper(state, run / "last.pth", args.save_every, device) as keeper, tensorboard(run, state.history) as board:
         last = 0
         for size, epochs in zip(args.img_size, args.size_epochs, strict=True):
             last += epochs
@@ -411,8 +407,8 @@ def record(state: State, run: Path, facts: dict, row: dict, args: Namespace, boa
             result = {key.removeprefix("valid_"): value for key, value in row.items() if key.startswith("valid_")}
             models.save_model(state.scored_model(), run, facts | {"epoch": state.epoch, "scores": result})
         state.save(run / "last.pth")
-        _write_log(run, state.history)
-        _add_scalars(board, row)
+        write_log(run, state.history)
+        add_scalars(board, row)
     print(
         f"epoch {state.epoch}/{args.epochs}  {row['img_size']} px  loss {row['loss']:.4f}  "
         f"valid loss {row['valid_loss']:.4f}  Dice {row['valid_dice']:.4f}  IoU {row['valid_iou']:.4f}  "
@@ -420,55 +416,6 @@ def record(state: State, run: Path, facts: dict, row: dict, args: Namespace, boa
         flush=True,
     )
     return is_best
-
-
-def _write_log(run: Path, history: list[dict]) -> None:
-    with atomic(run / "log.csv") as temporary:
-        pd.DataFrame(history).to_csv(temporary, index=False)
-
-
-@contextlib.contextmanager
-def _tensorboard(run: Path, history: list[dict]) -> Iterator[SummaryWriter | None]:
-    """The first process's TensorBoard log, from the checkpoint's last epoch on; None for the others."""
-    if rank() > 0:
-        yield None
-        return
-    with writing(run):
-        board = SummaryWriter(run / "tensorboard", purge_step=len(history))
-        if history:
-            _add_scalars(board, history[-1])
-    yield board
-    with writing(run):
-        board.close()
-
-
-def _add_scalars(board: SummaryWriter, row: dict) -> None:
-    for key in row.keys() - {"epoch", "img_size"}:
-        board.add_scalar(key.replace("_", "/", 1), row[key], row["epoch"])
-    board.flush()
-
-
-@torch.inference_mode()
-def picture_worst(model: nn.Module, photos: HairDataset, counts: Tensor, facts: dict, number: int = 4) -> Tensor:
-    """The photos of the lowest Dice, hair that was found in green, missed in blue and found wrongly in red.
-
-    Args:
-        model: in eval mode.
-        photos: what `counts` of `evaluate` were made of.
-        facts: `mean` and `std` of the photos' normalisation.
-        number: of photos.
-
-    Returns:
-        float32 (number, 3, S, S) in [0, 1], the worst first.
-    """
-    dice = smp.metrics.f1_score(*counts, reduction="none", zero_division=1.0).flatten()
-    images, masks, _ = zip(*(photos[i] for i in dice.argsort()[:number].tolist()), strict=True)
-    images, hair = torch.stack(images), torch.stack(masks) > 0
-    inputs = models.Normalise(facts["mean"], facts["std"])(images)
-    found = model(inputs.to(next(model.parameters()).device)).cpu() >= 0
-    colours = torch.cat([found & ~hair, found & hair, hair & ~found], 1)
-    picture = images / 255
-    return torch.where(found | hair, (picture + colours) / 2, picture)
 
 
 def best_row(args: Namespace, history: list[dict]) -> dict:
@@ -483,24 +430,3 @@ def is_finished(args: Namespace, state: State) -> bool:
     return state.epoch >= args.epochs or (
         not patient and state.epoch - best_row(args, state.history)["epoch"] >= args.patience
     )
-
-
-def _print_start(
-    args: Namespace, run: Path, state: State, device: torch.device, photos: int, valid_photos: int
-) -> None:
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
-    precision = str(half_precision(device)).removeprefix("torch.") if args.apex else "float32"
-    millions = sum(p.numel() for p in state.model.parameters()) / 1e6
-    peak = args.warmup_factor if args.scheduler == "GradualWarmupSchedulerV2" else 1
-    print(
-        f"device {device} ({name}), {precision}; torch {torch.__version__}, SMP {smp.__version__}\n"
-        f"{args.encoder_type} {args.decoder_type}, {millions:.2f} M parameters; {photos} photos to train on, "
-        f"{valid_photos} to validate on; run folder {run}\n"
-        f"{processes()} process(es) × batch {args.batch_size} × {args.grad_accum} accumulated = "
-        f"{processes() * args.batch_size * args.grad_accum} photos a step, {state.steps_per_epoch} steps an epoch; "
-        f"learning rate up to {peak * args.encoder_lr:.1e} (encoder), {peak * args.decoder_lr:.1e} (decoder)\n"
-        + " ".join(f"--{key} {value}" for key, value in vars(args).items()),
-        flush=True,
-    )
-    if state.step:
-        print(f"going on in epoch {state.epoch + 1} after batch {state.batch}", flush=True)

@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 from backends import BACKENDS
 from dataset import PhotoSet, open_data
-from inference import DEFAULT_WEIGHTS, HairSegmenter, write_png
-from render import draw_overlay
+from inference import DEFAULT_WEIGHTS, HairSegmenter
+from render import draw_overlay, write_png
 from utils import HelpFormatter, UserError, boundary_f1, number, run, scores, write_json
 
 

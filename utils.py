@@ -192,6 +192,11 @@ def choose_device(name: str) -> torch.device:
         ) from error
 
 
+def half_precision(device: torch.device) -> torch.dtype:
+    """bf16 on CPUs and on the GPUs that have it, else fp16."""
+    return torch.float16 if device.type == "cuda" and not torch.cuda.is_bf16_supported() else torch.bfloat16
+
+
 def join_processes(device: torch.device) -> None:
     """Under torchrun, which sets WORLD_SIZE, become one of its processes; else do nothing."""
     if int(os.environ.get("WORLD_SIZE", 1)) == 1 or distributed.is_initialized():

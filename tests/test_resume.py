@@ -9,6 +9,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from scripts import RUN, TINY, run, start
