@@ -18,6 +18,7 @@ import dataset
 import export
 import inference
 import models
+import pictures
 import render
 import video
 from inference import HairSegmenter
@@ -274,7 +275,7 @@ def test_polygons_give_the_mask_back() -> None:
     cv2.circle(mask, (95, 50), 6, 0, -1)
     cv2.circle(mask, (145, 20), 8, 1, -1)  # another person
     outlines = render.polygons(mask)
-    back = dataset.rasterise(outlines, mask.shape)
+    back = pictures.rasterise(outlines, mask.shape)
     assert np.count_nonzero(back & mask) / np.count_nonzero(back | mask) > 0.97
     coco = render.coco("a.jpg", mask)
     assert coco["annotations"][0]["bbox"] == [20, 12, 134, 94]

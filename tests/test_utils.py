@@ -25,6 +25,7 @@ DEFAULTS = {
     "decoder_lr": None,
     "data_dir": ["data/CelebAMask-HQ"],
     "output_dir": Path("weights"),
+    "name": "celeb",
     "epochs": 20,
     "warmup_epochs": 1,
     "warmup_factor": 10,
@@ -41,7 +42,7 @@ DEFAULTS = {
 
 
 def parser():
-    return utils.training_parser("usage", "data/CelebAMask-HQ")
+    return utils.training_parser("usage", "data/CelebAMask-HQ", "celeb")
 
 
 @pytest.mark.parametrize(("flag", "default"), DEFAULTS.items())
