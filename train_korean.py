@@ -17,9 +17,11 @@ PRESETS = {
 
 
 def main() -> None:
-    parser = training_parser(__doc__, data_dir="data/ganhackerton", name="korean")
-    spelled = (f"{name}: " + " ".join(f"--{k} {v}" for k, v in flags.items()) for name, flags in PRESETS.items())
-    parser.add_argument("--preset", choices=PRESETS, help=f"{'; '.join(spelled)}; flags given beside it win")
+    spelled = [
+        f"--preset {name}: " + " ".join(f"--{k} {v}" for k, v in flags.items()) for name, flags in PRESETS.items()
+    ]
+    parser = training_parser("\n".join([__doc__, *spelled]), data_dir="data/ganhackerton", name="korean")
+    parser.add_argument("--preset", choices=PRESETS, help="flags as spelled out above; those given beside it win")
     preset = parser.parse_known_args()[0].preset
     parser.set_defaults(**PRESETS.get(preset, {}))
     args = parse_training(parser)
