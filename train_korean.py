@@ -17,10 +17,9 @@ PRESETS = {
 
 
 def main() -> None:
-    spelled = [
-        f"--preset {name}: " + " ".join(f"--{k} {v}" for k, v in flags.items()) for name, flags in PRESETS.items()
-    ]
-    parser = training_parser("\n".join([__doc__, *spelled]), data_dir="data/ganhackerton", name="korean")
+    spelled = {name: " ".join(f"--{key} {value}" for key, value in flags.items()) for name, flags in PRESETS.items()}
+    usage = __doc__ + "".join(f"\n--preset {name}: {flags}" for name, flags in spelled.items())
+    parser = training_parser(usage, data_dir="data/ganhackerton", name="korean")
     parser.add_argument("--preset", choices=PRESETS, help="flags as spelled out above; those given beside it win")
     preset = parser.parse_known_args()[0].preset
     parser.set_defaults(**PRESETS.get(preset, {}))

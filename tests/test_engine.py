@@ -16,7 +16,7 @@ import models
 import train_celeb
 import train_korean
 from dataset import EpochSampler, HairDataset, PhotoSet, build_loader, eval_transform, open_folder, split
-from utils import UserError
+from utils import UserError, scores
 
 CPU = torch.device("cpu")
 MEAN_STD = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -59,6 +59,12 @@ def test_counts_are_those_of_smp(photos: tuple[PhotoSet, PhotoSet]) -> None:
     assert int(counts[0].sum()) > 0 and torch.equal(counts.sum(0), torch.full((16, 1), 64 * 64))
     # Another batch size may round a logit near 0 to its other side.
     assert (counts - torch.stack(expected)).abs().max() <= 1
+
+
+def test_scores_without_hair_are_numbers() -> None:
+    nothing, full = torch.zeros(2, 1, dtype=torch.int64), torch.full((2, 1), 64)
+    ideal = {"dice": 1, "iou": 1, "dice_per_photo": 1, "precision": 0, "recall": 0}
+    assert scores(nothing, nothing, nothing, full) == ideal
 
 
 def test_a_loss_that_is_not_finite_names_the_files(
