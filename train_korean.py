@@ -17,9 +17,10 @@ PRESETS = {
 
 
 def main() -> None:
-    parser = training_parser(__doc__, data_dir="data/ganhackerton", name="light")
-    spelled = (f"{name}: " + " ".join(f"--{k} {v}" for k, v in flags.items()) for name, flags in PRESETS.items())
-    parser.add_argument("--preset", choices=PRESETS, help=f"{'; '.join(spelled)}; flags given beside it win")
+    spelled = {name: " ".join(f"--{key} {value}" for key, value in flags.items()) for name, flags in PRESETS.items()}
+    usage = __doc__ + "".join(f"\n--preset {name}: {flags}" for name, flags in spelled.items())
+    parser = training_parser(usage, data_dir="data/ganhackerton", name="light")
+    parser.add_argument("--preset", choices=PRESETS, help="flags as spelled out above; those given beside it win")
     parser.add_argument("--filter", metavar="QUERY", help="a pandas query on the labels, as \"length == '장발'\"")
     parser.add_argument("--strict", action="store_true", help="stop if a row of the CSV files cannot be used")
     preset = parser.parse_known_args()[0].preset

@@ -278,18 +278,19 @@ def scores(tp: torch.Tensor, fp: torch.Tensor, fn: torch.Tensor, tn: torch.Tenso
         tp, fp, fn, tn: int64 (photos, 1), pixels of each kind.
 
     Returns:
-        `dice`, `iou`, `precision` and `recall` of the summed counts, `dice_per_photo` as the mean over photos, where a
-        photo without hair and without a predicted pixel counts as 1. All in [0, 1].
+        `dice`, `iou`, `precision` and `recall` of the summed counts, `dice_per_photo` as the mean over photos. Where
+        there is neither hair nor a predicted pixel, Dice and IoU count as 1; precision without a predicted pixel and
+        recall without hair count as 0. All in [0, 1].
     """
     from segmentation_models_pytorch import metrics  # imported late: it takes seconds, and --help needs none of it
 
     counts = (tp, fp, fn, tn)
     return {
-        "dice": float(metrics.f1_score(*counts, reduction="micro")),
-        "iou": float(metrics.iou_score(*counts, reduction="micro")),
+        "dice": metrics.f1_score(*counts, reduction="micro").nan_to_num(1.0).item(),
+        "iou": metrics.iou_score(*counts, reduction="micro").nan_to_num(1.0).item(),
         "dice_per_photo": float(metrics.f1_score(*counts, reduction="micro-imagewise", zero_division=1.0)),
-        "precision": float(metrics.precision(*counts, reduction="micro")),
-        "recall": float(metrics.recall(*counts, reduction="micro")),
+        "precision": metrics.precision(*counts, reduction="micro").nan_to_num(0.0).item(),
+        "recall": metrics.recall(*counts, reduction="micro").nan_to_num(0.0).item(),
     }
 
 
@@ -355,6 +356,7 @@ class GradualWarmupSchedulerV2(GradualWarmupScheduler):
 
     def load_state_dict(self, state: dict) -> None:
         self.last_epoch = state["last_epoch"]
+        self._step_count = self.last_epoch + 1  # else torch warns that no optimizer step came before
         self.after_scheduler.load_state_dict(state["after_scheduler"])
         self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
 
