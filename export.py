@@ -55,7 +55,7 @@ def export_onnx(model, path: Path, facts: dict, half: bool = False) -> None:
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            _plain(model),
+            plain_layout(model),
             (example,),
             input_names=["photo"],
             output_names=["logits"],
@@ -70,7 +70,7 @@ def export_onnx(model, path: Path, facts: dict, half: bool = False) -> None:
     onnx.save(proto, path)
 
 
-def _plain(model):
+def plain_layout(model):
     """A copy whose weights lie in the default layout, which every exporter understands."""
     import torch
 
@@ -117,7 +117,7 @@ def export_torchscript(model, path: Path, facts: dict, half: bool = False) -> No
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch 2.10 and later call TorchScript deprecated, and still read and write it
         size = facts["img_size"]
-        traced = torch.jit.trace(_plain(model), torch.zeros(1, 3, size, size))
+        traced = torch.jit.trace(plain_layout(model), torch.zeros(1, 3, size, size))
         torch.jit.save(traced, path, _extra_files={METADATA: json.dumps(facts)})
 
 
@@ -202,7 +202,7 @@ def export(folder: Path, kind: str, output: Path, half: bool = False, size: int 
         size: pixels of the network's input; the trained size if None.
 
     Raises:
-        UserError: weights that cannot be loaded or exported, or probabilities that differ by more than 1e-3 (2e-2 with
+        UserError: weights that cannot be loaded or exported, or probabilities that differ by more than 1e-3 (5e-2 with
             `half`) or masks with an IoU below 0.999 (0.99).
     """
     import models
@@ -249,7 +249,7 @@ def _check(output: Path, written: Path, eager: Network, network: Network, facts:
     inputs = [_inputs(photos[:count], facts, size) for size in sizes for count in (1, len(photos))]
     largest, iou = compare(eager, network, inputs, facts["threshold"])
     print(f"{output}: probabilities differ from PyTorch's by at most {largest:.1e}, IoU of the masks {iou:.5f}")
-    if largest > (2e-2 if half else 1e-3) or iou < (0.99 if half else 0.999):
+    if largest > (5e-2 if half else 1e-3) or iou < (0.99 if half else 0.999):
         raise UserError(f"{output}: not written, it differs too much from PyTorch; use another --format")
     networks = {"PyTorch": eager, f"{network.backend} {output.suffix} float32": network}
     if output.suffix == ".onnx" and find_spec("openvino"):
