@@ -103,7 +103,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, nargs="+", default=[DEFAULT_WEIGHTS], help="run folders")
     parser.add_argument("--split", choices=["valid", "test", "all"], default="valid", help="which photos")
     parser.add_argument("--fold", type=number(int, 0), help="the weights' own held-out fold where not given")
-    parser.add_argument("--img_size", type=number(int, 32), default=512, help="pixels that the network sees")
+    parser.add_argument("--img_size", type=number(int, 32), help="the weights' own where not given")
     parser.add_argument("--backend", choices=BACKENDS, default="auto", help="what runs the network")
     parser.add_argument("--device", default="auto", help="of the torch backend")
     parser.add_argument("--tta", action="store_true", help="average over mirror image and three sizes")
@@ -130,7 +130,7 @@ def main() -> None:
         for folder in args.data_dir:
             photos = choose_photos(folder, segmenter, args.split, args.fold)
             rows = score_photos(segmenter, photos, threshold)
-            facts = {"weights": weights.name, "data": f"{folder.name} ({args.split})", "img_size": args.img_size}
+            facts = {"weights": weights.name, "data": f"{folder.name} ({args.split})", "img_size": segmenter.img_size}
             table.append(facts | summarise(rows))
             if args.by:
                 labels = photos.labels(args.by)

@@ -404,7 +404,7 @@ def build_parser() -> argparse.ArgumentParser:
     how.add_argument("--weights", type=Path, help="a run folder or an exported file (default: the shipped weights)")
     how.add_argument("--backend", choices=BACKENDS, default="auto", help="(default: auto)")
     how.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (default: auto)")
-    how.add_argument("--img_size", type=int, default=512, help="pixels that the network sees (default: 512)")
+    how.add_argument("--img_size", type=int, help="pixels that the network sees (default: the weights' own)")
     how.add_argument("--threshold", type=float, help="probability from which a pixel is hair (default: the weights')")
     how.add_argument("--tta", action="store_true", help="average over mirror image and three sizes; six times slower")
     how.add_argument("--refine", action="store_true", help="draw edges to the photo's own")

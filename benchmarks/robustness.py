@@ -43,7 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data_dir", type=Path, nargs="+", required=True, help="whose held-out photos are pasted")
     parser.add_argument("--weights", type=Path, nargs="+", default=[DEFAULT_WEIGHTS], help="run folders")
-    parser.add_argument("--img_size", type=int, default=512)
+    parser.add_argument("--img_size", type=int, help="default: the weights' own")
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--multi_scale", action=argparse.BooleanOptionalAction)
     parser.add_argument("--limit", type=int, default=40, help="photos of each data set (default: 40)")
@@ -55,7 +55,7 @@ def main() -> None:
     for weights in args.weights:
         segmenter = HairSegmenter(weights, args.backend, img_size=args.img_size, multi_scale=args.multi_scale)
         threshold = segmenter.threshold
-        row = {"weights": weights.name, "img_size": args.img_size}
+        row = {"weights": weights.name, "img_size": segmenter.img_size}
         row |= {f"{name} %": 100 * float((segmenter(p) >= threshold).mean()) for name, p in pictures.items()}
         for share in (1 / 2, 1 / 4, 1 / 8):
             rng = np.random.default_rng(0)
