@@ -30,6 +30,7 @@ from utils import (
     first_alone,
     half_precision,
     join_processes,
+    leave_processes,
     processes,
     rank,
     scores,
@@ -190,13 +191,14 @@ def train(args: Namespace, open_indexes: Callable[[], list]) -> None:
         UserError: see `fit`.
     """
     join_processes(choose_device(args.device))
-    indexes = first_alone(open_indexes)
-    if args.fold == "all":
-        fit_folds(args, args.name, lambda fold: split(indexes, fold, args.n_folds, args.limit))
-    else:
-        fit(args, args.name, *split(indexes, args.fold, args.n_folds, args.limit))
-    if processes() > 1:
-        distributed.destroy_process_group()
+    try:
+        indexes = first_alone(open_indexes)
+        if args.fold == "all":
+            fit_folds(args, args.name, lambda fold: split(indexes, fold, args.n_folds, args.limit))
+        else:
+            fit(args, args.name, *split(indexes, args.fold, args.n_folds, args.limit))
+    finally:
+        leave_processes()
 
 
 def fit_folds(args: Namespace, name: str, split_fold: Callable[[int], tuple[PhotoSet, PhotoSet]]) -> pd.DataFrame:

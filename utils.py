@@ -207,6 +207,12 @@ def join_processes(device: torch.device) -> None:
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=2))
 
 
+def leave_processes() -> None:
+    """Undo `join_processes`; else the process may hang when it ends."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
 def rank() -> int:
     """This process's number; the first, 0, is the one that prints and writes."""
     return distributed.get_rank() if distributed.is_initialized() else 0
