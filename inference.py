@@ -338,23 +338,6 @@ def _plain(path: Path) -> str:
     return str(path.resolve()).casefold()  # some file systems do not tell a.png from A.png
 
 
-def write_png(path: Path, image: np.ndarray) -> None:
-    """Write grey, RGB or RGBA uint8 as PNG, with a name in any script. Raises OSError."""
-    channels = image.shape[2] if image.ndim == 3 else 1
-    codes = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
-    data = cv2.cvtColor(image, codes[channels]) if channels > 1 else image
-    _write(path, cv2.imencode(".png", data)[1].tobytes())
-
-
-def _write(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.part")  # a full disk or Ctrl-C leaves no half picture
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def save_results(
     name: Path, source: str, photo: np.ndarray, probabilities: np.ndarray, threshold: float, args: argparse.Namespace
 ) -> list[Path]:
@@ -373,9 +356,9 @@ def save_results(
         path = name.with_name(f"{name.name}_{kind}.{KINDS[kind]}")
         result = make[kind]()
         if isinstance(result, dict):
-            _write(path, (json.dumps(result, ensure_ascii=False) + "\n").encode())
+            render.write_whole(path, (json.dumps(result, ensure_ascii=False) + "\n").encode())
         else:
-            write_png(path, result)
+            render.write_png(path, result)
         files.append(path)
     return files
 

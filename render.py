@@ -1,6 +1,7 @@
 """Probabilities become pictures and facts: overlay, cut-out, dyed hair, polygons, colour names, sharper edges."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -218,3 +219,21 @@ def refine_edges(
         offset = mean_source - slope * mean_guide
         refined[write] = (mean(slope) * guide + mean(offset))[place]
     return refined.clip(0, 1, out=refined)
+
+
+def write_png(path: Path, image: np.ndarray) -> None:
+    """Write grey, RGB or RGBA uint8 as PNG, with a name in any script. Raises OSError."""
+    channels = image.shape[2] if image.ndim == 3 else 1
+    codes = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
+    data = cv2.cvtColor(image, codes[channels]) if channels > 1 else image
+    write_whole(path, cv2.imencode(".png", data)[1].tobytes())
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all. Raises OSError."""
+    temporary = path.with_name(f".{path.name}.part")  # a full disk or Ctrl-C leaves no half picture
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
