@@ -356,7 +356,7 @@ def save_results(
         path = name.with_name(f"{name.name}_{kind}.{KINDS[kind]}")
         result = make[kind]()
         if isinstance(result, dict):
-            render.write_bytes(path, (json.dumps(result, ensure_ascii=False) + "\n").encode())
+            render.write_whole(path, (json.dumps(result, ensure_ascii=False) + "\n").encode())
         else:
             render.write_png(path, result)
         files.append(path)

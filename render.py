@@ -226,10 +226,10 @@ def write_png(path: Path, image: np.ndarray) -> None:
     channels = image.shape[2] if image.ndim == 3 else 1
     codes = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
     data = cv2.cvtColor(image, codes[channels]) if channels > 1 else image
-    write_bytes(path, cv2.imencode(".png", data)[1].tobytes())
+    write_whole(path, cv2.imencode(".png", data)[1].tobytes())
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes) -> None:
     """Write a file whole or not at all. Raises OSError."""
     temporary = path.with_name(f".{path.name}.part")  # a full disk or Ctrl-C leaves no half picture
     try:

@@ -91,7 +91,7 @@ def measure_large(weights: Path, rounds: int) -> None:
             marks.append(time.perf_counter())
             overlay = inference.render.draw_overlay(image, mask)
             marks.append(time.perf_counter())
-            inference.write_png(path.with_suffix(".png"), overlay)
+            inference.render.write_png(path.with_suffix(".png"), overlay)
             marks.append(time.perf_counter())
             for step, seconds in zip(steps, np.diff(marks), strict=True):
                 steps[step].append(float(seconds))
@@ -115,7 +115,7 @@ def measure_overlap(weights: Path, photos: int) -> None:
         stages: dict[str, Callable] = {
             "read": inference.read_photo,
             "network": lambda _: segmenter(source),
-            "write": lambda path: inference.write_png(path.with_suffix(".png"), overlay),
+            "write": lambda path: inference.render.write_png(path.with_suffix(".png"), overlay),
         }
         seconds = {}
         for stage, run in stages.items():
