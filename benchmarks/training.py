@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader  # noqa: E402
 import dataset  # noqa: E402
 import engine  # noqa: E402
 import models  # noqa: E402
+import report  # noqa: E402
 import utils  # noqa: E402
 from checkpoint import Keeper  # noqa: E402
 
@@ -33,8 +34,7 @@ CPU = torch.device("cpu")
 def open_sets(args: Namespace) -> list[dataset.HairDataset]:
     """Photos to train on and to validate on; both loops get the same, without augmentation."""
     train, valid = dataset.split([dataset.open_folder(args.data_dir)], 0, 5, args.photos)
-    mean_std = models.normalisation(args.encoder_type, None)
-    return [dataset.HairDataset(part, dataset.eval_transform(args.img_size, *mean_std)) for part in (train, valid)]
+    return [dataset.HairDataset(part, dataset.eval_transform(args.img_size)) for part in (train, valid)]
 
 
 def flags(args: Namespace) -> Namespace:
@@ -52,10 +52,10 @@ def plain(args: Namespace) -> dict[str, float]:
     weights = None if args.encoder_weights == "none" else args.encoder_weights
     model = models.build_model(args.encoder_type, "Unet", weights).to(memory_format=torch.contiguous_format)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, weight_decay=1e-6)
-    loss_fn = models.build_loss("dice_bce")
+    loss_fn, normalise = models.build_loss("dice_bce"), models.Normalise(*models.IMAGENET_MEAN_STD)
 
     def step(images: torch.Tensor, masks: torch.Tensor) -> None:
-        loss = loss_fn(model(images), masks)
+        loss = loss_fn(model(normalise(images)), masks.float())
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 5)
@@ -71,7 +71,8 @@ def plain(args: Namespace) -> dict[str, float]:
         model.train()
         for images, masks, _ in loader:
             step(images, masks)
-    dice = engine.evaluate(model, DataLoader(valid, args.batch_size), loss_fn, CPU)["dice"]
+    _, counts = engine.evaluate(model, DataLoader(valid, args.batch_size), normalise, loss_fn, CPU)
+    dice = utils.scores(*counts)["dice"]
     return {"step": args.batch_size / seconds, "memory": memory, "dice": dice}
 
 
@@ -81,29 +82,30 @@ def ours(args: Namespace) -> dict[str, float]:
     job = flags(args)
     state, facts = engine.build_state(job, CPU, len(train))
     loaders = engine.build_loaders(job, train, valid, CPU)
-    loss_fn = models.build_loss("dice_bce")
+    loss_fn, normalise = models.build_loss("dice_bce"), models.Normalise(*models.IMAGENET_MEAN_STD)
     images, masks, numbers = next(iter(loaders[0]))
 
     def step() -> None:
         state.batch = 0
-        engine.train_one_epoch(state, Batch([(images, masks, numbers)]), loss_fn, CPU, job)
+        engine.train_one_epoch(state, Batch([(images, masks, numbers)]), normalise, loss_fn, CPU, job)
 
     seconds = bare(args, step)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     state, facts = engine.build_state(job, CPU, len(train))  # anew: the steps above have trained it
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder)
-        with Keeper(state, run / "last.pth", 15, CPU) as keeper, engine._tensorboard(run, []) as board:
+        with Keeper(state, run / "last.pth", 15, CPU) as keeper, report.tensorboard(run, []) as board:
             begin = args.clock()
             for _ in range(args.epochs):
                 loaders[0].sampler.epoch = state.epoch
-                loss = engine.train_one_epoch(state, loaders[0], loss_fn, CPU, job, keeper.after_step)
+                loss = engine.train_one_epoch(state, loaders[0], normalise, loss_fn, CPU, job, keeper.after_step)
                 row = {"lr": 0.0, "loss": loss, "valid_loss": 0.0, "valid_iou": 0.0, "valid_dice_per_photo": 0.0}
                 row |= {"img_size": args.img_size, "valid_dice": float(state.epoch)}  # each epoch saves a best model
                 engine.record(state, run, facts, row, job, board)
             trained = args.clock() - begin
     begin = args.clock()
-    dice = engine.evaluate(state.model, loaders[1], loss_fn, CPU, apex=True)["dice"]
+    _, counts = engine.evaluate(state.model, loaders[1], normalise, loss_fn, CPU, apex=True)
+    dice = utils.scores(*counts)["dice"]
     validated = len(valid) / (args.clock() - begin)
     photos = args.epochs * len(loaders[0]) * args.batch_size
     return {
