@@ -5,6 +5,7 @@ python benchmarks/training.py --data_dir data/CelebAMask-HQ --photos 600 --num_w
 """
 
 import argparse
+import copy
 import json
 import multiprocessing
 import resource
@@ -30,10 +31,14 @@ from checkpoint import Keeper  # noqa: E402
 CPU = torch.device("cpu")
 
 
+def weights(args: Namespace) -> str | None:
+    return None if args.encoder_weights == "none" else args.encoder_weights
+
+
 def open_sets(args: Namespace) -> list[dataset.HairDataset]:
     """Photos to train on and to validate on; both loops get the same, without augmentation."""
     train, valid = dataset.split([dataset.open_folder(args.data_dir)], 0, 5, args.photos)
-    mean_std = models.normalisation(args.encoder_type, None)
+    mean_std = models.normalisation(args.encoder_type, weights(args))
     return [dataset.HairDataset(part, dataset.eval_transform(args.img_size, *mean_std)) for part in (train, valid)]
 
 
@@ -49,8 +54,8 @@ def plain(args: Namespace) -> dict[str, float]:
     """The loop as it is written first: one precision, one memory format, loss and score read in every batch."""
     train, valid = open_sets(args)
     utils.seed_everything(42)
-    weights = None if args.encoder_weights == "none" else args.encoder_weights
-    model = models.build_model(args.encoder_type, "Unet", weights).to(memory_format=torch.contiguous_format)
+    model = models.build_model(args.encoder_type, "Unet", weights(args)).to(memory_format=torch.contiguous_format)
+    untrained = copy.deepcopy(model.state_dict())
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, weight_decay=1e-6)
     loss_fn = models.build_loss("dice_bce")
 
@@ -67,6 +72,8 @@ def plain(args: Namespace) -> dict[str, float]:
     images, masks, _ = next(iter(loader))
     seconds = bare(args, lambda: step(images, masks))
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    model.load_state_dict(untrained)
+    optimizer.state.clear()
     for sampler.epoch in range(args.epochs):
         model.train()
         for images, masks, _ in loader:
@@ -137,9 +144,7 @@ def measure(loop: str, args: Namespace) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=utils.HelpFormatter)
-    parser.add_argument(
-        "--data_dir", type=Path, help="CelebAMask-HQ's layout or image/ and mask/; else heads are drawn"
-    )
+    parser.add_argument("--data_dir", type=Path, help="as in train_celeb.py; without it heads are drawn")
     parser.add_argument("--photos", type=int, default=240, help="to train on and to validate on together")
     parser.add_argument("--encoder_type", default="timm-efficientnet-b0", help="of a Unet")
     parser.add_argument("--encoder_weights", default="none", help="as in train_celeb.py")
