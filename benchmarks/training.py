@@ -5,6 +5,7 @@ python benchmarks/training.py --data_dir data/CelebAMask-HQ --photos 600 --num_w
 """
 
 import argparse
+import copy
 import json
 import multiprocessing
 import resource
@@ -31,10 +32,19 @@ from checkpoint import Keeper  # noqa: E402
 CPU = torch.device("cpu")
 
 
+def weights(args: Namespace) -> str | None:
+    return None if args.encoder_weights == "none" else args.encoder_weights
+
+
 def open_sets(args: Namespace) -> list[dataset.HairDataset]:
     """Photos to train on and to validate on; both loops get the same, without augmentation."""
     train, valid = dataset.split([dataset.open_folder(args.data_dir)], 0, 5, args.photos)
     return [dataset.HairDataset(part, dataset.eval_transform(args.img_size)) for part in (train, valid)]
+
+
+def loss_and_normalise(args: Namespace) -> tuple:
+    """What both loops put behind and before the network."""
+    return models.build_loss("dice_bce"), models.Normalise(*models.normalisation(args.encoder_type, weights(args)))
 
 
 def flags(args: Namespace) -> Namespace:
@@ -49,10 +59,10 @@ def plain(args: Namespace) -> dict[str, float]:
     """The loop as it is written first: one precision, one memory format, loss and score read in every batch."""
     train, valid = open_sets(args)
     utils.seed_everything(42)
-    weights = None if args.encoder_weights == "none" else args.encoder_weights
-    model = models.build_model(args.encoder_type, "Unet", weights).to(memory_format=torch.contiguous_format)
+    model = models.build_model(args.encoder_type, "Unet", weights(args)).to(memory_format=torch.contiguous_format)
+    untrained = copy.deepcopy(model.state_dict())
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, weight_decay=1e-6)
-    loss_fn, normalise = models.build_loss("dice_bce"), models.Normalise(*models.IMAGENET_MEAN_STD)
+    loss_fn, normalise = loss_and_normalise(args)
 
     def step(images: torch.Tensor, masks: torch.Tensor) -> None:
         loss = loss_fn(model(normalise(images)), masks.float())
@@ -67,6 +77,8 @@ def plain(args: Namespace) -> dict[str, float]:
     images, masks, _ = next(iter(loader))
     seconds = bare(args, lambda: step(images, masks))
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    model.load_state_dict(untrained)
+    optimizer.state.clear()
     for sampler.epoch in range(args.epochs):
         model.train()
         for images, masks, _ in loader:
@@ -82,7 +94,7 @@ def ours(args: Namespace) -> dict[str, float]:
     job = flags(args)
     state, facts = engine.build_state(job, CPU, len(train))
     loaders = engine.build_loaders(job, train, valid, CPU)
-    loss_fn, normalise = models.build_loss("dice_bce"), models.Normalise(*models.IMAGENET_MEAN_STD)
+    loss_fn, normalise = loss_and_normalise(args)
     images, masks, numbers = next(iter(loaders[0]))
 
     def step() -> None:
@@ -139,9 +151,7 @@ def measure(loop: str, args: Namespace) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=utils.HelpFormatter)
-    parser.add_argument(
-        "--data_dir", type=Path, help="CelebAMask-HQ's layout or image/ and mask/; else heads are drawn"
-    )
+    parser.add_argument("--data_dir", type=Path, help="as in train_celeb.py; without it heads are drawn")
     parser.add_argument("--photos", type=int, default=240, help="to train on and to validate on together")
     parser.add_argument("--encoder_type", default="timm-efficientnet-b0", help="of a Unet")
     parser.add_argument("--encoder_weights", default="none", help="as in train_celeb.py")
