@@ -12,18 +12,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else every worker asks the network for a newer version
-
 import albumentations as A
 import cv2
 import numpy as np
 import pandas as pd
-from albumentations.pytorch import ToTensorV2
 from sklearn.model_selection import KFold
 from torch import Generator, Tensor, randint, randperm
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
+from augment import paste, put_hat
 from korean import SPLIT_SEED, KoreanIndex, open_korean
 from pictures import check_picture, check_proportions, read_image, read_mask
 from utils import UserError, atomic
@@ -272,90 +270,6 @@ def open_backgrounds(folders: list[str]) -> list[Path]:
     return found
 
 
-# ---------------------------------------------------------------------------------------------------- transforms
-
-
-def eval_transform(size: int) -> A.Compose:
-    """Photo and mask to a square of `size`, proportions kept; the same as `inference.preprocess` (a test compares)."""
-    return A.Compose([*_letterbox(size), ToTensorV2()], strict=True)
-
-
-def train_transform(strength: str, size: int) -> A.Compose:
-    """Augmentations `none`, `light` or `heavy`: geometry on both, photometry on the photo. All stays uint8."""
-    steps = {"none": _letterbox, "light": _light, "heavy": _heavy}[strength](size)
-    return A.Compose([*steps, ToTensorV2()], strict=True)
-
-
-def _letterbox(size: int) -> list:
-    return [
-        A.LongestMaxSize(size, area_for_downscale="image", mask_interpolation=cv2.INTER_NEAREST_EXACT),
-        A.PadIfNeeded(size, size),
-    ]
-
-
-def _light(size: int) -> list:
-    return [
-        *_letterbox(size),
-        A.HorizontalFlip(p=0.5),
-        A.Affine(scale=(0.9, 1.1), rotate=(-10, 10), translate_percent=(-0.05, 0.05), p=0.5),
-        A.RandomBrightnessContrast(p=0.3),
-        A.HueSaturationValue(hue_shift_limit=8, p=0.2),
-    ]
-
-
-def _heavy(size: int) -> list:
-    crop = A.RandomResizedCrop(
-        (size, size),
-        scale=(0.15, 1.0),
-        ratio=(0.7, 1.4),
-        area_for_downscale="image",
-        mask_interpolation=cv2.INTER_NEAREST_EXACT,
-    )
-    return [
-        A.OneOf([crop, A.Sequential(_letterbox(size))], p=1),
-        A.HorizontalFlip(p=0.5),
-        A.Affine(scale=(0.7, 1.25), rotate=(-35, 35), shear=(-8, 8), translate_percent=(-0.12, 0.12), p=0.5),
-        A.RandomBrightnessContrast(0.25, 0.25, p=0.5),
-        A.RandomGamma((70, 140), p=0.2),
-        A.HueSaturationValue(15, 40, 15, p=0.4),
-        A.ToGray(p=0.1),
-        A.OneOf(
-            [
-                A.GaussianBlur(sigma_limit=(0.5, 2.0)),
-                A.MotionBlur(blur_limit=(3, 7)),
-                A.ImageCompression(quality_range=(30, 80)),
-                A.GaussNoise(std_range=(0.02, 0.08)),
-            ],
-            p=0.35,
-        ),
-    ]
-
-
-def paste(
-    image: np.ndarray, mask: np.ndarray, canvas: np.ndarray, canvas_mask: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Shrink a photo to 1/8 to 2/3 of another one's shorter side and put it there: small heads, several people.
-
-    Args:
-        image, canvas: RGB uint8 (H, W, 3), of any two sizes.
-        mask, canvas_mask: uint8 {0, 1} (H, W) of the same.
-        rng: decides on size and place.
-
-    Returns:
-        The canvas with the photo on it, and its mask.
-    """
-    scale = np.exp(rng.uniform(np.log(1 / 8), np.log(2 / 3))) * min(canvas.shape[:2]) / max(image.shape[:2])
-    height, width = (max(8, round(side * scale)) for side in image.shape[:2])
-    top, left = (
-        int(rng.integers(0, space - side + 1)) for space, side in zip(canvas.shape, (height, width), strict=False)
-    )
-    canvas, canvas_mask = canvas.copy(), canvas_mask.copy()
-    window = np.s_[top : top + height, left : left + width]
-    canvas[window] = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    canvas_mask[window] = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
-    return canvas, canvas_mask
-
-
 # ---------------------------------------------------------------------------------------------------- loading
 
 
@@ -385,15 +299,17 @@ class HairDataset(Dataset):
     def _recompose(
         self, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Leave 65% of the photos, put 20% on a background and 8% on another photo; 7% are a background alone."""
+        """Of the photos 8% get a hat, 17% go onto a background, 8% onto another photo; 10% become a background."""
         draw = rng.random()
-        if draw < 0.65:
+        if draw < 0.57:
             return image, mask
-        if draw < 0.73:
+        if 0.65 <= draw < 0.73:
             return paste(image, mask, *self.photos.load(int(rng.integers(len(self.photos)))), rng)
         background = read_image(self.backgrounds[rng.integers(len(self.backgrounds))])
+        if draw < 0.65:
+            return put_hat(image, mask, background, rng)
         empty = np.zeros(background.shape[:2], np.uint8)
-        return (background, empty) if draw > 0.93 else paste(image, mask, background, empty, rng)
+        return (background, empty) if draw > 0.9 else paste(image, mask, background, empty, rng)
 
 
 class EpochSampler(Sampler):

@@ -19,8 +19,9 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 import models
+from augment import eval_transform, train_transform
 from checkpoint import ORDER, RATES, Keeper, State, remove_leftovers, writing
-from dataset import HairDataset, PhotoSet, build_loader, eval_transform, open_backgrounds, split, train_transform
+from dataset import HairDataset, PhotoSet, build_loader, open_backgrounds, split
 from report import add_scalars, picture_worst, print_start, tensorboard, write_log
 from utils import (
     UserError,
@@ -316,9 +317,14 @@ def build_state(args: Namespace, device: torch.device, photos: int) -> tuple[Sta
     weights = None if args.encoder_weights == "none" else args.encoder_weights
     # Weights that a checkpoint is about to replace are not worth a download.
     resumes = args.resume is not None and any((args.resume / name).exists() for name in ("last.pth", "previous.pth"))
-    start = None if resumes else weights
+    start = None if resumes or args.weights else weights
     build = lambda: models.build_model(args.encoder_type, args.decoder_type, start, args.decoder_channels)
-    model = first_alone(build).to(device)  # the other processes find the weights downloaded
+    model = first_alone(build)  # the other processes find the weights downloaded
+    mean, std = models.normalisation(args.encoder_type, weights)
+    if args.weights is not None:
+        trained = models.load_weights(model, args.weights)
+        mean, std = trained["mean"], trained["std"]
+    model = model.to(device)
     encoder = [p for p in model.encoder.parameters() if p.requires_grad]
     known = {id(p) for p in encoder}
     rest = [p for p in model.parameters() if id(p) not in known]
@@ -339,7 +345,6 @@ def build_state(args: Namespace, device: torch.device, photos: int) -> tuple[Sta
         steps_per_epoch=steps,
         recipe={key: found[key] for key in ORDER + RATES},
     )
-    mean, std = models.normalisation(args.encoder_type, weights)
     data = {"data": [str(folder) for folder in args.data_dir], "fold": args.fold, "n_folds": args.n_folds}
     return state, {"mean": mean, "std": std, "threshold": 0.5, **data}
 

@@ -86,7 +86,7 @@ def letterbox(height: int, width: int, size: int) -> tuple[slice, slice]:
 def preprocess(image: np.ndarray, size: int, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
     """Bring a photo, RGB uint8 (H, W, 3), to the network's input, float32 (3, size, size).
 
-    The same as `dataset.eval_transform` without its imports; a test compares the two.
+    The same as `augment.eval_transform` without its imports; a test compares the two.
     """
     window = letterbox(*image.shape[:2], size)
     height, width = (side.stop - side.start for side in window)
@@ -342,23 +342,15 @@ def save_results(
     name: Path, source: str, photo: np.ndarray, probabilities: np.ndarray, threshold: float, args: argparse.Namespace
 ) -> list[Path]:
     """Write each kind of `args.save` as `<name>_<kind>.<ext>`; returns the files."""
-    mask = probabilities >= threshold
-    make = {
-        "overlay": lambda: render.draw_overlay(photo, mask),
-        "mask": lambda: mask.view(np.uint8) * np.uint8(255),
-        "alpha": lambda: render.cut_out(photo, probabilities, threshold),
-        "recolor": lambda: render.recolor(photo, probabilities, threshold, args.color),
-        "contour": lambda: render.coco(source, mask),
-        "json": lambda: render.describe(source, photo, mask),
-    }
+    make = {"contour": render.coco, "json": lambda source, mask: render.describe(source, photo, mask)}
     files = []
     for kind in args.save:
         path = name.with_name(f"{name.name}_{kind}.{KINDS[kind]}")
-        result = make[kind]()
-        if isinstance(result, dict):
-            render.write_whole(path, (json.dumps(result, ensure_ascii=False) + "\n").encode())
+        if kind in make:
+            facts = make[kind](source, probabilities >= threshold)
+            render.write_whole(path, (json.dumps(facts, ensure_ascii=False) + "\n").encode())
         else:
-            render.write_png(path, result)
+            render.write_png(path, render.draw(kind, photo, probabilities, threshold, args.color))
         files.append(path)
     return files
 

@@ -120,6 +120,16 @@ def load_encoder(model: nn.Module, path: Path) -> None:
     model.encoder.load_state_dict({key: body[key] for key in own})
 
 
+def load_weights(model: nn.Module, folder: Path) -> dict:
+    """Start a network from the weights of a run folder. Returns the run's facts; raises UserError where they differ."""
+    trained, facts = load_model(folder)
+    try:
+        model.load_state_dict(trained.state_dict())
+    except RuntimeError as error:
+        raise UserError(f"--weights {folder}: holds another network than the flags name; leave them out") from error
+    return facts
+
+
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """Read a state dict (`.safetensors`, or a pickle that may hold tensors and plain values only). Raises UserError."""
     if not path.is_file():

@@ -61,13 +61,16 @@ def _strips(shape: Sequence[int], overlap: int = 0) -> Iterator[tuple[slice, sli
         yield np.s_[first : min(bottom + overlap, shape[0])], np.s_[top:bottom], np.s_[top - first : bottom - first]
 
 
-def draw_overlay(image: np.ndarray, mask: np.ndarray, color: Sequence[int] = (255, 0, 110)) -> np.ndarray:
+def draw_overlay(
+    image: np.ndarray, mask: np.ndarray, color: Sequence[int] = (255, 0, 110), opacity: float = 0.45
+) -> np.ndarray:
     """Tint the hair and draw its outline.
 
     Args:
         image: RGB uint8 (H, W, 3).
         mask: bool or uint8 (H, W), non-zero where there is hair.
         color: RGB, 0 to 255.
+        opacity: of the tint, 0 to 1; the outline is opaque.
 
     Returns:
         RGB uint8 (H, W, 3).
@@ -75,7 +78,7 @@ def draw_overlay(image: np.ndarray, mask: np.ndarray, color: Sequence[int] = (25
     mask = mask.view(np.uint8) if mask.dtype == bool else mask
     overlay = image.copy()
     for _, rows, _ in _strips(image.shape):
-        tinted = cv2.addWeighted(image[rows], 0.55, np.full_like(image[rows], color), 0.45, 0)
+        tinted = cv2.addWeighted(image[rows], 1 - opacity, np.full_like(image[rows], color), opacity, 0)
         cv2.copyTo(tinted, mask[rows], overlay[rows])
     contours, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     thickness = max(1, round(max(image.shape[:2]) / 500))
@@ -108,7 +111,9 @@ def cut_out(image: np.ndarray, probabilities: np.ndarray, threshold: float) -> n
     return np.dstack([image, soft_edge(probabilities, threshold)])
 
 
-def recolor(image: np.ndarray, probabilities: np.ndarray, threshold: float, color: Sequence[int]) -> np.ndarray:
+def recolor(
+    image: np.ndarray, probabilities: np.ndarray, threshold: float, color: Sequence[int], strength: float = 1
+) -> np.ndarray:
     """Dye the hair: its hue and chroma in CIELAB become the dye's, its lightness, and so every strand, stays.
 
     Args:
@@ -116,6 +121,7 @@ def recolor(image: np.ndarray, probabilities: np.ndarray, threshold: float, colo
         probabilities: float32 (H, W) in [0, 1].
         threshold: probability at which the dye covers half.
         color: RGB, 0 to 255. Dark hair takes a light dye darkly, as it does without bleach.
+        strength: of the dye, 0 to 1.
 
     Returns:
         RGB uint8 (H, W, 3).
@@ -125,13 +131,44 @@ def recolor(image: np.ndarray, probabilities: np.ndarray, threshold: float, colo
     opacity = soft_edge(probabilities, threshold)
     for _, rows, _ in _strips(image.shape):
         lab = cv2.cvtColor(image[rows].astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
-        lightness, cover = lab[..., 0], opacity[rows].astype(np.float32) / 255
+        lightness, cover = lab[..., 0], opacity[rows] * np.float32(strength / 255)
         # Neither near black nor near white is there room for the dye's full chroma; past the gamut hues would shift.
         room = np.minimum(lightness / max(dye[0], 1), (100 - lightness) / max(100 - dye[0], 1)).clip(0, 1) ** 0.75
         for channel in (1, 2):
             lab[..., channel] += cover * (dye[channel] * room - lab[..., channel])
         dyed[rows] = (cv2.cvtColor(lab, cv2.COLOR_LAB2RGB) * 255).round().clip(0, 255).astype(np.uint8)
+        cv2.copyTo(image[rows], (cover == 0).view(np.uint8), dyed[rows])  # CIELAB and back is off by one at times
     return dyed
+
+
+def draw(
+    kind: str,
+    image: np.ndarray,
+    probabilities: np.ndarray,
+    threshold: float,
+    color: Sequence[int],
+    opacity: float = 0.45,
+    strength: float = 1,
+) -> np.ndarray:
+    """One of the pictures, by name.
+
+    Args:
+        kind: `overlay`, `mask`, `alpha` (the cut-out) or `recolor`.
+        image: RGB uint8 (H, W, 3).
+        probabilities: float32 (H, W) in [0, 1].
+        threshold: probability from which a pixel is hair.
+        color, strength: see `recolor`.
+        opacity: see `draw_overlay`.
+
+    Returns:
+        uint8 (H, W) for a mask, (H, W, 4) for alpha, else (H, W, 3).
+    """
+    if kind == "recolor":
+        return recolor(image, probabilities, threshold, color, strength)
+    if kind == "alpha":
+        return cut_out(image, probabilities, threshold)
+    mask = probabilities >= threshold
+    return mask.view(np.uint8) * np.uint8(255) if kind == "mask" else draw_overlay(image, mask, opacity=opacity)
 
 
 def polygons(mask: np.ndarray) -> list[np.ndarray]:
@@ -223,12 +260,16 @@ def refine_edges(
     return refined.clip(0, 1, out=refined)
 
 
-def write_png(path: Path, image: np.ndarray) -> None:
-    """Write grey, RGB or RGBA uint8 as PNG, with a name in any script. Raises OSError."""
+def encode(image: np.ndarray, kind: str = ".png") -> bytes:
+    """Grey, RGB or RGBA uint8 as the bytes of a PNG, or of another kind of file that OpenCV writes."""
     channels = image.shape[2] if image.ndim == 3 else 1
     codes = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
-    data = cv2.cvtColor(image, codes[channels]) if channels > 1 else image
-    write_whole(path, cv2.imencode(".png", data)[1].tobytes())
+    return cv2.imencode(kind, cv2.cvtColor(image, codes[channels]) if channels > 1 else image)[1].tobytes()
+
+
+def write_png(path: Path, image: np.ndarray) -> None:
+    """Write grey, RGB or RGBA uint8 as PNG, with a name in any script. Raises OSError."""
+    write_whole(path, encode(image))
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -84,6 +84,9 @@ def training_parser(usage: str, data_dir: str, name: str) -> argparse.ArgumentPa
     model.add_argument("--decoder_type", default="Unet", help="Unet, FPN, Linknet, DeepLabV3Plus, UnetPlusPlus, …")
     model.add_argument("--decoder_channels", type=number(int, 1), nargs="+", help="narrower or wider Unet decoder")
     model.add_argument("--encoder_weights", default="imagenet", help="imagenet, another name in SMP, none, or a file")
+    model.add_argument(
+        "--weights", type=Path, metavar="RUN", help="start from a trained model, as for photos of your own"
+    )
 
     train = parser.add_argument_group("training")
     train.add_argument("--epochs", type=number(int, 1), default=20, help="passes over the training photos")
@@ -137,6 +140,9 @@ def parse_training(parser: argparse.ArgumentParser) -> argparse.Namespace:
         parser.set_defaults(**read_flags(folder))
         args = parser.parse_args()
         args.resume = folder
+    elif args.weights is not None:
+        parser.set_defaults(**read_architecture(args.weights))
+        args = parser.parse_args()
     args.img_size = args.img_size if isinstance(args.img_size, list) else [args.img_size]
     if len(args.img_size) == 1:
         args.size_epochs = [args.epochs]
@@ -173,6 +179,16 @@ def read_flags(run: Path) -> dict:
     except ValueError as error:
         raise UserError(f"{run / 'args.json'}: cannot be read ({error}); start the run anew") from error
     return {key: value for key, value in flags.items() if key != "resume"} | {"output_dir": run.parent}
+
+
+def read_architecture(run: Path) -> dict:
+    """The flags that name the network in a run folder, from its `config.json`. Raises UserError."""
+    try:
+        config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+        flags = {"encoder_type": config["encoder_name"], "decoder_type": config["_model_class"]}
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"--weights {run}: no config.json of a model there; name the folder of a run") from error
+    return flags | {"decoder_channels": config.get("decoder_channels")}
 
 
 # ---------------------------------------------------------------------------------------------------- devices

@@ -172,10 +172,10 @@ def segment_video(path: Path, name: Path, segmenter: Callable, args: argparse.Na
             for frame, time in tqdm(reader, total=reader.total or None, unit="frame", desc=path.name):
                 if frames % args.every == 0:
                     probabilities = smooth(frame, segmenter(frame))
-                mask = probabilities >= args.threshold
                 for kind, writer in writers.items():
-                    writer.write(_picture(kind, frame, probabilities, mask, args), time)
-                share, frames = share + mask.mean(), frames + 1
+                    picture = render.draw(kind, frame, probabilities, args.threshold, args.color)
+                    writer.write(np.repeat(picture[..., None], 3, 2) if kind == "mask" else picture, time)
+                share, frames = share + (probabilities >= args.threshold).mean(), frames + 1
         except KeyboardInterrupt:
             if not frames:
                 raise
@@ -187,13 +187,3 @@ def segment_video(path: Path, name: Path, segmenter: Callable, args: argparse.Na
             part.unlink(missing_ok=True)
     files = " ".join(map(str, targets.values()))
     return f"{path}: {frames} frames, {share / frames:.1%} hair -> {files}"
-
-
-def _picture(
-    kind: str, frame: np.ndarray, probabilities: np.ndarray, mask: np.ndarray, args: argparse.Namespace
-) -> np.ndarray:
-    if kind == "mask":
-        return np.repeat(mask[..., None].view(np.uint8) * np.uint8(255), 3, axis=2)
-    if kind == "overlay":
-        return render.draw_overlay(frame, mask)
-    return render.recolor(frame, probabilities, args.threshold, args.color)

@@ -32,7 +32,8 @@ from make_sample import draw_head
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from dataset import HairDataset, PhotoSet, build_loader, open_korean, read_image, train_transform
+from augment import train_transform
+from dataset import HairDataset, PhotoSet, build_loader, open_korean, read_image
 
 ROWS, FILES, COLUMNS, SIZE = 256_679, 37, 136, 512
 PHOTOS_OF_A_PERSON = 100

@@ -22,6 +22,7 @@ import torch  # noqa: E402
 from make_sample import make_celeb  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 
+import augment  # noqa: E402
 import dataset  # noqa: E402
 import engine  # noqa: E402
 import models  # noqa: E402
@@ -39,7 +40,7 @@ def weights(args: Namespace) -> str | None:
 def open_sets(args: Namespace) -> list[dataset.HairDataset]:
     """Photos to train on and to validate on; both loops get the same, without augmentation."""
     train, valid = dataset.split([dataset.open_folder(args.data_dir)], 0, 5, args.photos)
-    return [dataset.HairDataset(part, dataset.eval_transform(args.img_size)) for part in (train, valid)]
+    return [dataset.HairDataset(part, augment.eval_transform(args.img_size)) for part in (train, valid)]
 
 
 def loss_and_normalise(args: Namespace) -> tuple:

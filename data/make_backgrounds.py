@@ -1,21 +1,33 @@
 """Collect pictures without people, small enough to load fast, for the training scripts' --backgrounds.
 
     apt-get install gnome-backgrounds mate-backgrounds plasma-workspace-wallpapers ukui-wallpapers \\
-        lomiri-wallpapers-16.04 lomiri-wallpapers-20.04
-    python data/make_backgrounds.py --input /usr/share/backgrounds /usr/share/wallpapers
+        lomiri-wallpapers-16.04 lomiri-wallpapers-20.04 tuxpaint-stamps-default gcompris-qt-data supertuxkart-data
+    python data/make_backgrounds.py --input /usr/share/backgrounds /usr/share/wallpapers /usr/share/tuxpaint/stamps \\
+        /usr/share/gcompris-qt/rcc /usr/share/games/supertuxkart/data/textures
 
-Desktop wallpapers are free to use and show landscapes, plants, animals, fabrics and patterns; scikit-image, where it is
-installed, adds textures. Its photos `chelsea`, `coffee` and `rocket` stay out: benchmarks/robustness.py scores on them.
+These are free to use and show landscapes, plants, fabrics and patterns; what is most often taken for hair, fur and
+wood, comes from the children's programs and the game's textures. scikit-image, where it is installed, adds textures.
+Its photos `chelsea`, `coffee` and `rocket` stay out: benchmarks/robustness.py scores on them.
 """
 
 import argparse
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
+import numpy as np
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".rcc")
 TEXTURES = ["brick", "cell", "coins", "grass", "gravel", "horse", "hubble_deep_field", "ihc", "moon", "motorcycle_left"]
 TEXTURES += ["page", "retina", "text", "clock_motion"]
+# What is not a picture of something (screenshots, maps of surfaces, signs, drawings), and what shows people.
+LEFT_OUT = re.compile(
+    r"screenshot|norm|_nm|gloss|specular|cartoon|karts|/gui/|symbols|seasonal|town|naturalforces|/people|military"
+    r"|paintings|details|babyshapes|explore_world_music|louis-braille|digital_electricity",
+    re.IGNORECASE,
+)
+PHOTO_MAGIC = re.compile(rb"\xff\xd8\xff|RIFF....WEBP", re.DOTALL)
 
 
 def scikit_image_textures() -> list[Path]:
@@ -27,6 +39,22 @@ def scikit_image_textures() -> list[Path]:
     return [path for path in (Path(skimage.__file__).parent / "data").iterdir() if path.stem in TEXTURES]
 
 
+def read_pictures(path: Path) -> Iterator[np.ndarray]:
+    """The pictures of a file, BGR uint8, where alpha is on grey; a Qt resource file (`.rcc`) holds many photos."""
+    data = path.read_bytes()
+    starts = [found.start() for found in PHOTO_MAGIC.finditer(data)] if path.suffix == ".rcc" else [0]
+    for start in starts:
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8, offset=start), cv2.IMREAD_UNCHANGED)
+        if picture is None or picture.ndim == 2 or picture.dtype != np.uint8 or min(picture.shape[:2]) < 150:
+            continue
+        if picture.shape[2] == 4:
+            if path.suffix == ".rcc":  # a drawing
+                continue
+            alpha = picture[..., 3:] / 255
+            picture = (picture[..., :3] * alpha + 128 * (1 - alpha)).astype(np.uint8)
+        yield picture
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--input", type=Path, nargs="+", required=True, help="folders, read with all that is in them")
@@ -35,20 +63,18 @@ def main() -> None:
     args = parser.parse_args()
     args.output_dir.mkdir(parents=True, exist_ok=True)
     files = sorted(path for folder in args.input for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    files = [path for path in files if path.stat().st_size > 60_000 and path.stem != "screenshot"]
+    files = [path for path in files if path.stat().st_size > 40_000 and not LEFT_OUT.search(str(path))]
     seen: set[bytes] = set()
     for path in files + sorted(scikit_image_textures()):
-        picture = cv2.imread(str(path))
-        if picture is None:
-            continue
-        # One wallpaper comes in many sizes and in a light and a dark form: keep what differs when seen small.
-        key = (cv2.resize(picture, (16, 16), interpolation=cv2.INTER_AREA) // 24).tobytes()
-        if key in seen:
-            continue
-        scale = min(1.0, 1024 / max(picture.shape[:2]))
-        picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        cv2.imwrite(str(args.output_dir / f"{len(seen):03d}.jpg"), picture, [cv2.IMWRITE_JPEG_QUALITY, 92])
-        seen.add(key)
+        for picture in read_pictures(path):
+            # One wallpaper comes in many sizes and in a light and a dark form: keep what differs when seen small.
+            key = (cv2.resize(picture, (16, 16), interpolation=cv2.INTER_AREA) // 24).tobytes()
+            if key in seen:
+                continue
+            scale = min(1.0, 1024 / max(picture.shape[:2]))
+            picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            cv2.imwrite(str(args.output_dir / f"{len(seen):03d}.jpg"), picture, [cv2.IMWRITE_JPEG_QUALITY, 92])
+            seen.add(key)
     print(f"{len(seen)} pictures in {args.output_dir}")
 
 

@@ -9,6 +9,7 @@ import torch
 from make_sample import make_celeb
 from torch.utils.data import DataLoader
 
+import augment
 import dataset
 from utils import UserError
 
@@ -203,7 +204,7 @@ def test_augmentations_keep_the_mask_on_the_photo(strength: str) -> None:
     """Where the photo is white the mask is 1: after any geometry the two still agree."""
     image = np.zeros((96, 128, 3), np.uint8)
     cv2.circle(image, (70, 50), 30, (255, 255, 255), -1)
-    transform = dataset.train_transform(strength, 64)
+    transform = augment.train_transform(strength, 64)
     overlaps = []
     for seed in range(30):
         transform.set_random_seed(seed)
@@ -222,7 +223,7 @@ def test_paste_puts_photo_and_mask_at_the_same_place() -> None:
     image, mask = np.full((60, 40, 3), 255, np.uint8), np.ones((60, 40), np.uint8)
     canvas, empty = np.zeros((100, 200, 3), np.uint8), np.zeros((100, 200), np.uint8)
     for _ in range(20):
-        out, out_mask = dataset.paste(image, mask, canvas, empty, rng)
+        out, out_mask = augment.paste(image, mask, canvas, empty, rng)
         np.testing.assert_array_equal(out[..., 0] > 0, out_mask > 0)
         assert 100 / 8 - 1 <= np.flatnonzero(out_mask.any(1)).size <= 100 * 2 / 3 + 1
     assert not canvas.any()
@@ -236,7 +237,7 @@ def loaded(loader: DataLoader) -> list[torch.Tensor]:
 def test_augmentations_differ_between_workers_and_epochs_and_follow_the_seed(celeb: Path, num_workers: int) -> None:
     index = dataset.open_folder(celeb)
     photos = dataset.PhotoSet([index], [np.zeros(8, int)])  # the same photo eight times
-    data = dataset.HairDataset(photos, dataset.train_transform("heavy", 32))
+    data = dataset.HairDataset(photos, augment.train_transform("heavy", 32))
     loader = dataset.build_loader(data, batch_size=2, num_workers=num_workers, seed=1)
     first = loaded(loader)
     loader.sampler.epoch = 1
@@ -259,7 +260,7 @@ def test_the_sampler_goes_on_where_it_stopped() -> None:
 def test_backgrounds_stand_alone_at_times_and_never_bring_hair(celeb: Path, tmp_path: Path) -> None:
     write(tmp_path / "wall.png", np.full((64, 64, 3), 90, np.uint8))
     photos = dataset.PhotoSet([dataset.open_folder(celeb)], [np.arange(36)])
-    transform = dataset.train_transform("none", 64)
+    transform = augment.train_transform("none", 64)
     plain = dataset.HairDataset(photos, transform)
     pasted = dataset.HairDataset(photos, transform, dataset.open_backgrounds([str(tmp_path)]))
     shares = np.array([[data[(0, seed)][1].float().mean() for seed in range(60)] for data in (plain, pasted)])
@@ -268,3 +269,20 @@ def test_backgrounds_stand_alone_at_times_and_never_bring_hair(celeb: Path, tmp_
     assert ((shares[1] > 0) & (shares[1] < 0.5 * shares[0])).any()
     with pytest.raises(UserError, match="found no photos"):
         dataset.open_backgrounds([str(tmp_path / "nowhere")])
+
+
+def test_a_hat_covers_hair_from_above() -> None:
+    image, mask = np.full((120, 160, 3), 90, np.uint8), np.zeros((120, 160), np.uint8)
+    cv2.ellipse(mask, (80, 60), (40, 50), 0, 0, 360, 1, -1)
+    cv2.ellipse(mask, (80, 75), (22, 30), 0, 0, 360, 0, -1)  # the face
+    fabric = np.full((40, 50, 3), 200, np.uint8)
+    for seed in range(20):
+        out, out_mask = augment.put_hat(image, mask, fabric, np.random.default_rng(seed))
+        covered = (mask > 0) & (out_mask == 0)
+        assert covered.any() and out_mask.any()
+        assert not (out_mask & ~mask).any()  # a hat adds no hair
+        assert np.nonzero(covered)[0].mean() < np.nonzero(out_mask)[0].mean()
+        below = np.nonzero((out != image).any(2))[0].max() + 1
+        np.testing.assert_array_equal(out[below:], image[below:])
+    bald = np.zeros_like(mask)
+    assert augment.put_hat(image, bald, fabric, np.random.default_rng(0))[0] is image

@@ -12,7 +12,8 @@ from test_resume import contents, kill_at_rename
 
 import engine
 import models
-from dataset import HairDataset, build_loader, eval_transform, open_folder, split
+from augment import eval_transform
+from dataset import HairDataset, build_loader, open_folder, split
 from utils import scores
 
 FLAGS = (*TINY, "--limit", 21, "--epochs", 2, "--ema", 0, "--decoder_lr", 1e-4)

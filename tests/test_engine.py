@@ -16,7 +16,8 @@ import models
 import report
 import train_celeb
 import train_korean
-from dataset import EpochSampler, HairDataset, PhotoSet, build_loader, eval_transform, open_folder, split
+from augment import eval_transform
+from dataset import EpochSampler, HairDataset, PhotoSet, build_loader, open_folder, split
 from utils import UserError, scores
 
 CPU = torch.device("cpu")
@@ -109,6 +110,24 @@ def test_frozen_encoder(photos: tuple[PhotoSet, PhotoSet], parse: Callable[..., 
         after = state.model.state_dict()
         changed.append({key.split(".")[0] for key, value in before.items() if not torch.equal(value, after[key])})
     assert changed == [{"decoder", "segmentation_head"}, {"encoder", "decoder", "segmentation_head"}]
+
+
+def test_training_starts_from_weights_and_their_architecture(
+    photos: tuple[PhotoSet, PhotoSet], parse: Callable[..., Namespace], tmp_path: Path
+) -> None:
+    model = models.build_model("timm-efficientnet-b0", "Unet", None, [32, 24, 16, 16, 8])
+    facts = {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "img_size": 64, "threshold": 0.5}
+    models.save_model(model, tmp_path, facts)
+    args = parse("--weights", tmp_path, "--img_size", 64)
+    assert args.encoder_type == "timm-efficientnet-b0"
+    state, own = engine.build_state(args, CPU, len(photos[0]))
+    assert (own["mean"], own["std"]) == (facts["mean"], facts["std"])
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, state.model.state_dict()[key])
+    with pytest.raises(UserError, match="another network"):
+        engine.build_state(parse("--weights", tmp_path, "--decoder_channels", 64, 32, 16, 16, 8), CPU, len(photos[0]))
+    with pytest.raises(UserError, match="name the folder of a run"):
+        parse("--weights", tmp_path / "nothing")
 
 
 def test_early_stopping(parse: Callable[..., Namespace]) -> None:

@@ -15,7 +15,8 @@ from make_sample import draw_head
 from torch.utils.data import DataLoader
 
 import korean as room
-from dataset import HairDataset, PhotoSet, eval_transform
+from augment import eval_transform
+from dataset import HairDataset, PhotoSet
 from korean import open_korean, parse_polygon
 from pictures import rasterise
 from utils import UserError
