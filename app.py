@@ -387,12 +387,16 @@ def build_server(page: Page) -> FastAPI:
     )
 
 
-def main() -> None:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in (default: 127.0.0.1)")
-    parser.add_argument("--port", type=int, default=7860, help="(default: 7860)")
+    parser.add_argument("--port", type=int, default=7860, help="of the page's address (default: 7860)")
     parser.add_argument("--weights", type=Path, help="a run folder or an exported file (default: the shipped weights)")
-    args = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    args = build_parser().parse_args()
     with tempfile.TemporaryDirectory(prefix="hair-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = tempfile.tempdir = folder  # uploads go there, and with it
         try:

@@ -8,8 +8,12 @@ import json
 import threading
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from torch import nn
 
 BACKENDS = ("auto", "onnx", "openvino", "torch")
 METADATA = "hair"  # key, in an exported file, of the JSON with img_size, mean, std, threshold, decoder, made_from
@@ -89,7 +93,7 @@ class OpenvinoNetwork(Network):
 class TorchNetwork(Network):
     backend = "torch"
 
-    def __init__(self, model, facts: dict, device: str = "auto") -> None:
+    def __init__(self, model: "nn.Module", facts: dict, device: str = "auto") -> None:
         """Args: `model`, a torch module from (N, 3, S, S) to logits, in eval mode; its `facts`; and where to run it."""
         from utils import UserError, choose_device
 
@@ -168,6 +172,8 @@ def parse_facts(path: Path, text: str | bytes | None) -> dict:
     """The preprocessing facts in a file's metadata. Raises ValueError where they are missing or not whole."""
     try:
         facts = json.loads(text or "{}")
+        if not isinstance(facts, dict):
+            raise ValueError("its facts are no table")
         if missing := {"img_size", "mean", "std", "threshold"} - facts.keys():
             raise ValueError(f"no {', '.join(sorted(missing))} in it")
     except ValueError as error:

@@ -17,6 +17,11 @@ from timm.utils import ModelEmaV3
 from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 import models
 from utils import UserError, atomic, processes, rank, total, wait_for_all
 
@@ -152,6 +157,29 @@ def writing(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: could not be written ({reason}); what was saved before is kept") from error
 
 
+@contextlib.contextmanager
+def alone_in(run: Path) -> Iterator[None]:
+    """Keep other runs on this machine out of a run folder. Raises UserError where one is at work in it."""
+    if rank() > 0 or fcntl is None:
+        yield
+        return
+    lock = run / ".lock"
+    with writing(run):
+        run.mkdir(parents=True, exist_ok=True)
+        file = lock.open("w")
+    with file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process, however that ends
+        except (BlockingIOError, PermissionError) as error:
+            raise UserError(f"{run}: another run is at work in it; wait, or choose another --output_dir") from error
+        except OSError:  # a file system without locks
+            pass
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
 def remove_leftovers(run: Path) -> None:
     """Remove what a process that was killed within a save left behind."""
     for pattern in (".*.pth.*", ".*.csv.*", ".*.json.*", ".new.*"):
@@ -194,7 +222,7 @@ class Keeper:
         self._check(self.pressed, lambda: None)
 
     def _check(self, stop: bool, wait: Callable[[], None]) -> None:
-        if stop or time.monotonic() - self.saved_at > self.seconds:
+        if stop or not 0 <= time.monotonic() - self.saved_at <= self.seconds:  # below 0: the clock was set back
             self.save()
         if stop:
             wait()

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 import models
 from augment import eval_transform, train_transform
-from checkpoint import ORDER, RATES, Keeper, State, remove_leftovers, writing
+from checkpoint import ORDER, RATES, Keeper, State, alone_in, remove_leftovers, writing
 from dataset import HairDataset, PhotoSet, build_loader, open_backgrounds, split
 from report import add_scalars, picture_worst, print_start, tensorboard, write_log
 from utils import (
@@ -261,6 +261,22 @@ def fit(args: Namespace, name: str, train: PhotoSet, valid: PhotoSet) -> dict[st
         train.check()
         valid.check()
     state, facts = build_state(args, device, len(train))
+    with alone_in(run):
+        if rank() == 0:
+            run_folder(args, name)  # again: another run may have begun here meanwhile
+        return _fit(args, device, run, state, facts, train, valid, backgrounds)
+
+
+def _fit(
+    args: Namespace,
+    device: torch.device,
+    run: Path,
+    state: State,
+    facts: dict,
+    train: PhotoSet,
+    valid: PhotoSet,
+    backgrounds: list[Path],
+) -> dict[str, float]:
     if args.resume is not None:
         state.resume(run)
     wait_for_all()  # until all have looked at the folder and the photos are checked
@@ -322,7 +338,9 @@ def build_state(args: Namespace, device: torch.device, photos: int) -> tuple[Sta
     model = first_alone(build)  # the other processes find the weights downloaded
     mean, std = models.normalisation(args.encoder_type, weights)
     if args.weights is not None:
-        trained = models.load_weights(model, args.weights)
+        # A run that goes on has weights of its own, and needs those that it started from no more.
+        own = resumes and (args.resume / "config.json").is_file()
+        trained = models.load_weights(model, args.resume if own else args.weights)
         mean, std = trained["mean"], trained["std"]
     model = model.to(device)
     encoder = [p for p in model.encoder.parameters() if p.requires_grad]

@@ -50,7 +50,7 @@ def score_photos(segmenter: HairSegmenter, photos: PhotoSet, threshold: float) -
 
 def summarise(rows: pd.DataFrame) -> dict[str, float]:
     """The scores of a whole set from the rows of `score_photos`."""
-    counts = (torch.from_numpy(rows[kind].to_numpy(np.int64))[:, None] for kind in ("tp", "fp", "fn", "tn"))
+    counts = (torch.tensor(rows[kind].to_numpy(np.int64))[:, None] for kind in ("tp", "fp", "fn", "tn"))
     return {"photos": len(rows), **scores(*counts), "boundary_f1": float(rows["boundary_f1"].mean())}
 
 
@@ -80,7 +80,8 @@ def draw_worst(
         contours, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(sheet, contours, -1, (255, 255, 255), max(1, round(max(image.shape) / 300)))
         scale = 256 / max(image.shape[:2])
-        small = cv2.resize(sheet, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        width, height = (max(1, round(side * scale)) for side in sheet.shape[1::-1])
+        small = cv2.resize(sheet, (width, height), interpolation=cv2.INTER_AREA)
         tile = np.full((280, 256, 3), 32, np.uint8)
         tile[: small.shape[0], : small.shape[1]] = small
         text = f"{rows['dice'][i]:.3f}  {photos.path(i).name}"
@@ -97,7 +98,7 @@ def markdown(table: pd.DataFrame) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def main() -> None:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--data_dir", type=Path, nargs="+", required=True, help="either data set, or image/ and mask/")
     parser.add_argument("--weights", type=Path, nargs="+", default=[DEFAULT_WEIGHTS], help="run folders")
@@ -109,14 +110,21 @@ def main() -> None:
     parser.add_argument("--tta", action="store_true", help="average over mirror image and three sizes")
     parser.add_argument("--refine", action="store_true", help="draw edges to the photo's own")
     parser.add_argument(
-        *("--multi_scale",), action=argparse.BooleanOptionalAction, help="look closer at small heads; None: as found"
+        *("--multi_scale",),
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="look again, closer, where a first look suspects small heads, as inference.py does",
     )
     parser.add_argument("--threshold", type=number(float, 0, 1), help="the weights' own where not given")
     parser.add_argument("--by", metavar="LABEL", help="also by group of a Korean style label, as length or sex")
     parser.add_argument("--worst", type=number(int, 1), metavar="N", help="draw the N worst photos")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the scores there")
     parser.add_argument("--output_dir", type=Path, default=Path("result"), help="for the sheets of worst photos")
-    args = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    args = build_parser().parse_args()
 
     table = []
     for weights in args.weights:
@@ -129,6 +137,7 @@ def main() -> None:
         threshold = segmenter.threshold if args.threshold is None else args.threshold
         for folder in args.data_dir:
             photos = choose_photos(folder, segmenter, args.split, args.fold)
+            photos.check()
             rows = score_photos(segmenter, photos, threshold)
             facts = {"weights": weights.name, "data": f"{folder.name} ({args.split})", "img_size": segmenter.img_size}
             table.append(facts | summarise(rows))

@@ -20,12 +20,17 @@ import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 import inference
 from backends import METADATA, TorchNetwork, fingerprint, open_network
 from utils import HelpFormatter, UserError, atomic, number, run
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+    from torch import nn
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".torchscript"}
 # Their adaptive pooling (UPerNet, PSPNet) or position embedding (DPT) is frozen at the exported size; the exporter
@@ -36,7 +41,7 @@ DEMO = Path(__file__).parent / "demo"
 Network = Callable[[np.ndarray], np.ndarray]  # float32 (N, 3, S, S) to logits (N, 1, S, S)
 
 
-def export_onnx(model, path: Path, facts: dict, half: bool = False) -> None:
+def export_onnx(model: "nn.Module", path: Path, facts: dict, half: bool = False) -> None:
     """Write a network as ONNX: `photo` float32 (N, 3, S, S), normalised, to `logits` float32 (N, 1, S, S).
 
     Args:
@@ -70,14 +75,14 @@ def export_onnx(model, path: Path, facts: dict, half: bool = False) -> None:
     onnx.save(proto, path)
 
 
-def plain_layout(model):
+def plain_layout(model: "nn.Module") -> "nn.Module":
     """A copy whose weights lie in the default layout, which every exporter understands."""
     import torch
 
     return copy.deepcopy(model).to(memory_format=torch.contiguous_format)
 
 
-def _store_half(proto) -> None:
+def _store_half(proto: "ModelProto") -> None:
     from onnx import TensorProto, helper, numpy_helper
 
     casts = []
@@ -93,7 +98,7 @@ def _store_half(proto) -> None:
     proto.graph.node.extend(nodes)
 
 
-def export_openvino(model, path: Path, facts: dict, half: bool = False) -> None:
+def export_openvino(model: "nn.Module", path: Path, facts: dict, half: bool = False) -> None:
     """Write a network as OpenVINO's pair `<path>.xml` and `.bin`; arguments as `export_onnx`, facts in `rt_info`."""
     try:
         import openvino
@@ -108,7 +113,7 @@ def export_openvino(model, path: Path, facts: dict, half: bool = False) -> None:
     source.unlink()
 
 
-def export_torchscript(model, path: Path, facts: dict, half: bool = False) -> None:
+def export_torchscript(model: "nn.Module", path: Path, facts: dict, half: bool = False) -> None:
     """Write a network as TorchScript, which only needs torch to run; arguments as `export_onnx`, facts as `hair`."""
     import torch
 
@@ -229,7 +234,7 @@ def export(folder: Path, kind: str, output: Path, half: bool = False, size: int 
     print(f"{output}: {_megabytes(output):.1f} MB")
 
 
-def portable_facts(folder: Path, model, facts: dict, size: int | None) -> dict:
+def portable_facts(folder: Path, model: "nn.Module", facts: dict, size: int | None) -> dict:
     """What inference needs to know of a run folder's model, as plain JSON values."""
     decoder, size = type(model).__name__, size or facts["img_size"]
     return {
@@ -318,7 +323,7 @@ def _dice(network: Network, inputs: list[np.ndarray], photos: list[Path], facts:
     return float(hits / total) if total else 1.0
 
 
-def main() -> None:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--weights", type=Path, default=inference.DEFAULT_WEIGHTS, help="a run folder")
     parser.add_argument("--format", choices=SUFFIXES, default="onnx", help="what to write")
@@ -326,7 +331,11 @@ def main() -> None:
     parser.add_argument("--img_size", type=number(int, 32), help="pixels; the trained size if not given")
     parser.add_argument("--half", action="store_true", help="store the weights in float16")
     parser.add_argument("--int8", type=Path, metavar="DIR", help="int8 ONNX, calibrated on this folder's photos")
-    args = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    args = build_parser().parse_args()
     if args.img_size and args.img_size % 32:
         raise UserError(f"--img_size {args.img_size} is not a multiple of 32")
     if args.int8 and (args.half or args.format != "onnx"):

@@ -1,9 +1,16 @@
 """For torch.hub: `torch.hub.load("<owner>/<repository>", "hair_segmenter")`; weights come with the repository."""
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from inference import HairSegmenter
+
 dependencies = ["torch", "cv2", "numpy", "PIL"]
 
 
-def hair_segmenter(weights=None, **options):
+def hair_segmenter(weights: str | None = None, **options: object) -> "HairSegmenter":
     """A `HairSegmenter`: from a photo, RGB uint8 (H, W, 3) or a path, to float32 (H, W) in [0, 1].
 
     Args:
@@ -18,7 +25,7 @@ def hair_segmenter(weights=None, **options):
     return HairSegmenter(weights, **options)
 
 
-def hair_model(weights=None):
+def hair_model(weights: str | None = None) -> "nn.Module":
     """The network alone, a torch module in eval mode, to be trained further.
 
     It goes from float32 (N, 3, H, W), normalised by the mean and std in the `config.json` of the weights, H and W

@@ -17,20 +17,23 @@ import json
 import os
 import sys
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 
-os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")  # else every odd TIFF tag is a warning on standard error
-
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 import render
 from backends import BACKENDS, Network, fingerprint, open_network
 
+# OpenCV and Pillow would add lines of their own to the one that names a damaged file.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+if "OPENCV_LOG_LEVEL" not in os.environ:
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit warns too early for MAX_PIXELS, which read_photo enforces
 HERE = Path(__file__).resolve().parent
 DEFAULT_WEIGHTS = HERE / "weights" / "timm-tf_efficientnet_lite0_Unet_wild"
@@ -55,7 +58,8 @@ def read_photo(path: Path) -> np.ndarray:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:
-        with Image.open(path) as header:
+        # Not by name: Pillow would map an uncompressed TIFF into memory, and scrambles one that lies on its side.
+        with path.open("rb") as stream, Image.open(stream) as header:
             width, height = header.size
             if width * height > MAX_PIXELS:
                 raise ValueError(f"{width}×{height} is more than {MAX_PIXELS // 1_000_000} megapixels; shrink it first")
@@ -66,8 +70,10 @@ def read_photo(path: Path) -> np.ndarray:
             data = np.fromfile(path, np.uint8)
             if header.format in ("JPEG", "MPO") and b"\xff\xd9" not in data[-4096:].tobytes():
                 header.load()  # OpenCV fills what is missing with grey; Pillow says that it is cut off
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{path}: cannot be read as a photo (not a picture)") from error
     except (OSError, ValueError, SyntaxError) as error:
-        reason = str(error).replace(f" {str(path)!r}", "")
+        reason = getattr(error, "strerror", None) or error
         raise ValueError(f"{path}: cannot be read as a photo ({reason})") from error
     image = cv2.imdecode(data, cv2.IMREAD_COLOR)
     if image is None:
@@ -293,9 +299,10 @@ def find_photos(inputs: Sequence[Path], recursive: bool = False, leave_out: Path
     """
     for path in inputs:
         if path.is_dir():
-            found = (file for file in (path.rglob("*") if recursive else path.iterdir()) if is_photo(file))
-            own = leave_out is not None and path.resolve() != leave_out.resolve() and leave_out.resolve()
-            yield from sorted(file for file in found if not own or own not in file.resolve().parents)
+            found = path.rglob("*") if recursive else path.iterdir()
+            found = (file for file in found if is_photo(file) and not file.is_dir())
+            own = leave_out is not None and _real(path) != _real(leave_out) and _real(leave_out)
+            yield from sorted(file for file in found if not own or own not in _real(file).parents)
         elif not path.exists() and glob.has_magic(str(path)):
             matches = sorted(map(Path, glob.glob(str(path), recursive=True)))  # noqa: PTH207 (Path.glob: no absolute ones)
             if not matches:
@@ -335,7 +342,11 @@ def result_names(inputs: Sequence[Path], output_dir: Path, endings: Sequence[str
 
 
 def _plain(path: Path) -> str:
-    return str(path.resolve()).casefold()  # some file systems do not tell a.png from A.png
+    return str(_real(path)).casefold()  # some file systems do not tell a.png from A.png
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # Path.resolve raises RuntimeError for links that lead to each other
 
 
 def save_results(
@@ -348,7 +359,8 @@ def save_results(
         path = name.with_name(f"{name.name}_{kind}.{KINDS[kind]}")
         if kind in make:
             facts = make[kind](source, probabilities >= threshold)
-            render.write_whole(path, (json.dumps(facts, ensure_ascii=False) + "\n").encode())
+            text = json.dumps(facts, ensure_ascii=False) + "\n"
+            render.write_whole(path, text.encode(errors="backslashreplace"))  # a source's name may be no UTF-8
         else:
             render.write_png(path, render.draw(kind, photo, probabilities, threshold, args.color))
         files.append(path)
@@ -391,7 +403,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--save", nargs="+", choices=KINDS, default=["overlay", "mask"], metavar="KIND", help=f"{' '.join(KINDS)}"
     )
     out.add_argument("--color", default="auburn", help="dye of recolor: a name or #rrggbb (default: auburn)")
-    out.add_argument("--output_dir", type=Path, default=Path("result"), help="(default: result)")
+    out.add_argument("--output_dir", type=Path, default=Path("result"), help="where results go (default: result)")
     how = parser.add_argument_group("network")
     how.add_argument("--weights", type=Path, help="a run folder or an exported file (default: the shipped weights)")
     how.add_argument("--backend", choices=BACKENDS, default="auto", help="(default: auto)")
@@ -416,6 +428,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     args = build_parser().parse_args()
+    sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be in another encoding than UTF-8
     try:
         args.color = render.parse_color(args.color)
         if args.threshold is not None and not 0 < args.threshold < 1:
@@ -452,11 +465,11 @@ def process(files: Sequence[Path], segmenter: HairSegmenter, args: argparse.Name
         photos = [path for path in files if path not in videos]
         jobs = [pool.submit(segment_file, path, names[path], segmenter, args, one_large) for path in photos]
         try:
-            for job in jobs:
+            for path, job in zip(photos, jobs, strict=True):
                 try:
                     print(job.result())
-                except (OSError, ValueError, cv2.error) as error:
-                    failures.append(str(error))
+                except (OSError, ValueError, MemoryError, cv2.error) as error:
+                    failures.append(_failure(path, error))
         except KeyboardInterrupt:
             pool.shutdown(cancel_futures=True)
             raise
@@ -465,9 +478,15 @@ def process(files: Sequence[Path], segmenter: HairSegmenter, args: argparse.Name
 
         try:
             print(video.segment_video(path, names[path], segmenter, args))
-        except (OSError, ValueError, cv2.error) as error:
-            failures.append(str(error))
+        except (OSError, ValueError, MemoryError, cv2.error) as error:
+            failures.append(_failure(path, error))
     return failures
+
+
+def _failure(path: Path, error: Exception) -> str:
+    """One line that names the input: a full disk's error names no file, and OpenCV's has several lines."""
+    reason = " ".join(str(error).splitlines()) or type(error).__name__
+    return reason if str(path) in reason else f"{path}: {reason}"
 
 
 if __name__ == "__main__":

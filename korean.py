@@ -25,6 +25,7 @@ LABELS = (
     *("sex", "age", "length", "curl", "bang", "loss", "side", "color", "basestyle"),
     *("horizontal", "vertical", "before-after"),
 )
+_NOT_XY = bytes(c for c in range(256) if c not in b"xy")
 _NOT_NUMBER = bytes(c if chr(c) in "0123456789.+-eE" else 32 for c in range(256))  # for bytes.translate
 
 
@@ -66,7 +67,7 @@ class KoreanIndex:
 
     def mask(self, row: int, shape: tuple[int, int]) -> np.ndarray:
         """The hair as uint8 {0, 1} of `shape` (height, width), the photo's own."""
-        scale = np.float32([shape[1], shape[0]]) / self.sizes[row][::-1]
+        scale = np.float64([shape[1], shape[0]]) / self.sizes[row][::-1]  # what is far away stays finite
         return rasterise([curve * scale for curve in self.polygon(row)], shape)
 
     def check(self, row: int) -> None:
@@ -164,18 +165,21 @@ def parse_polygon(text: str) -> list[np.ndarray]:
     """Parse `"[[{'x': 1.5, 'y': -2}, …], …]"` into curves, float32 (points, 2) each, without an object per point.
 
     Raises:
-        ValueError: a coordinate is not a finite number or is missing.
+        ValueError: a coordinate is not a finite number or is missing, or x and y change their order within a curve.
     """
     curves = []
     for curve in text.split("]"):
-        x, y = curve.find("x"), curve.find("y")
-        if x < 0 and y < 0:
+        data = curve.encode()
+        names = data.translate(None, _NOT_XY)
+        if not names:
             continue
-        numbers = np.array(curve.encode().translate(_NOT_NUMBER).split(), dtype=np.float32)
-        if not numbers.size == 2 * curve.count("x") == 2 * curve.count("y") or not np.isfinite(numbers).all():
+        with np.errstate(over="ignore"):  # what is too large becomes infinite
+            numbers = np.array(data.translate(_NOT_NUMBER).split(), dtype=np.float32)
+        in_order = names == names[:2] * (len(names) // 2) and names[:2] in (b"xy", b"yx")
+        if not in_order or numbers.size != len(names) or not np.isfinite(numbers).all():
             raise ValueError("not a number")
         points = numbers.reshape(-1, 2)
-        curves.append(points if x < y else points[:, ::-1])
+        curves.append(points if names[:1] == b"x" else points[:, ::-1])
     return curves
 
 
@@ -299,6 +303,8 @@ def _usable(path: str | None, text: object, height: float, width: float) -> tupl
         return [], "no file"
     if not isinstance(text, str) or not text.strip("[] "):
         return [], "no polygon"
+    if text.count("[") != text.count("]"):  # spreadsheets cut a cell off after 32,767 characters
+        return [], "polygon cut off"
     try:
         curves = [curve for curve in parse_polygon(text) if len(curve) >= 3]
     except ValueError:

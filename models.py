@@ -112,7 +112,7 @@ def load_encoder(model: nn.Module, path: Path) -> None:
     }
     if not own.keys() & body.keys():  # other names: go by order
         body = dict(zip(own, body.values(), strict=False)) if len(own) == len(body) else body
-    wrong = [key for key, value in own.items() if key not in body or body[key].shape != value.shape]
+    wrong = [key for key, value in own.items() if getattr(body.get(key), "shape", None) != value.shape]
     if wrong:
         raise UserError(
             f"{path}: does not fit the encoder: {len(wrong)} of {len(own)} tensors differ, {wrong[0]} first"
@@ -123,6 +123,8 @@ def load_encoder(model: nn.Module, path: Path) -> None:
 def load_weights(model: nn.Module, folder: Path) -> dict:
     """Start a network from the weights of a run folder. Returns the run's facts; raises UserError where they differ."""
     trained, facts = load_model(folder)
+    if not {"mean", "std"} <= facts.keys():
+        raise UserError(f"{folder / 'config.json'}: no mean and std in it; --weights names a run of this project")
     try:
         model.load_state_dict(trained.state_dict())
     except RuntimeError as error:
@@ -135,9 +137,12 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     try:
-        return load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except Exception as error:  # torch and safetensors raise a dozen kinds for files that are cut off or not theirs
         raise UserError(f"{path}: cannot be read as weights ({type(error).__name__})") from error
+    if not isinstance(state, dict):
+        raise UserError(f"{path}: cannot be read as weights (it holds a {type(state).__name__})")
+    return state
 
 
 def normalisation(encoder: str, encoder_weights: str | None) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -207,6 +212,7 @@ def save_model(model: nn.Module, folder: Path, facts: dict, half: bool = False) 
             tensors = {key: value.half() if value.is_floating_point() else value for key, value in tensors.items()}
             save_file(tensors, temporary / "model.safetensors", metadata={"format": "pt"})
         for name in ("model.safetensors", "config.json"):
+            (temporary / name).chmod(0o644)  # safetensors makes files that only their owner may read
             (temporary / name).replace(folder / name)
 
 
@@ -216,10 +222,11 @@ def load_model(folder: Path) -> tuple[nn.Module, dict]:
     if not config.is_file():
         raise UserError(f"{folder}: no config.json; a run folder of train_korean.py or train_celeb.py has one")
     try:
-        facts = json.loads(config.read_text(encoding="utf-8")).get(FACTS, {})
+        facts = dict(json.loads(config.read_text(encoding="utf-8")).get(FACTS, {}))
         # huggingface_hub prints where it loads from, and SMP warns at length before it raises
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
             model = smp.from_pretrained(folder, encoder_weights=None)
     except Exception as error:  # a cut off file or one of another model: SMP, safetensors and torch raise many kinds
-        raise UserError(f"{folder}: not a model that can be loaded ({str(error).splitlines()[0]})") from error
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(f"{folder}: not a model that can be loaded ({reason})") from error
     return model.eval().to(memory_format=torch.channels_last), facts

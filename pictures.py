@@ -8,15 +8,16 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from inference import read_photo
 from utils import UserError
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Read a photo as RGB uint8 (H, W, 3), upright. Raises UserError."""
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise UserError(f"{path}: {'cannot be read as a photo' if path.is_file() else 'no such file'}")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    """Read a photo as RGB uint8 (H, W, 3), upright, as inference does. Raises UserError."""
+    try:
+        return read_photo(path)
+    except (OSError, ValueError) as error:
+        raise UserError(str(error)) from error
 
 
 def read_mask(path: Path, shape: tuple[int, int]) -> np.ndarray:
@@ -25,15 +26,24 @@ def read_mask(path: Path, shape: tuple[int, int]) -> np.ndarray:
     Values above half are hair, so that JPEG masks work; a mask that holds 0 and 1 alone is taken as it is. Where its
     size differs from the photo's it is resized, if the proportions agree within 2%. Raises UserError.
     """
-    mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    if mask is None:
-        raise UserError(f"{path}: {'cannot be read as a mask' if path.is_file() else 'no such file'}")
-    if mask.max() <= 1:
-        mask = mask * 255
+    try:
+        data = np.fromfile(path, np.uint8)  # not cv2.imread, which fails on TIFFs that lie on their side
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read as a mask ({error.strerror})") from error
+    mask = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH) if data.size else None
+    if mask is None or mask.dtype not in (np.uint8, np.uint16):
+        raise UserError(f"{path}: cannot be read as a mask")
+    top, brightest = np.iinfo(mask.dtype).max, int(mask.max())
+    if brightest <= 1:
+        mask = mask * top
+    elif brightest <= top // 2:  # without hair it would be black; this is a palette, or numbers of classes
+        raise UserError(f"{path}: its brightest pixel is {brightest}, but hair is above {top // 2}; make hair white")
     if mask.shape != shape:
         check_proportions(path, mask.shape, shape)
         mask = cv2.resize(mask, shape[::-1], interpolation=cv2.INTER_LINEAR)
-    return (mask > 127).astype(np.uint8)
+    return (mask > top // 2).astype(np.uint8)
 
 
 def check_proportions(path: Path, mask: tuple[int, int], photo: tuple[int, int]) -> None:
@@ -52,9 +62,10 @@ def check_picture(path: Path) -> tuple[int, int]:
     try:
         with Image.open(path) as picture:
             end = ends.get(picture.format)
-            if end is not None:
-                picture.fp.seek(-len(end), os.SEEK_END)
-            if end is None or picture.fp.read() != end:  # other formats, and files with something behind the picture
+            if end is None:  # of other formats only reading tells
+                return read_image(path).shape[:2]
+            picture.fp.seek(-len(end), os.SEEK_END)
+            if picture.fp.read() != end:  # there may be something behind the picture
                 picture.fp.seek(0)
                 picture.load()
             width, height = picture.size

@@ -1,5 +1,7 @@
 """Probabilities become pictures and facts: overlay, cut-out, dyed hair, polygons, colour names, sharper edges."""
 
+import os
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -274,9 +276,14 @@ def write_png(path: Path, image: np.ndarray) -> None:
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file whole or not at all. Raises OSError."""
-    temporary = path.with_name(f".{path.name}.part")  # a full disk or Ctrl-C leaves no half picture
+    # A full disk or Ctrl-C leaves no half picture, and two that write the same file do not meet.
+    temporary = path.with_name(f".{os.getpid()}-{threading.get_ident()}.part")
     try:
         temporary.write_bytes(data)
         temporary.replace(path)
+    except OSError as error:
+        if error.errno and error.filename is None:  # a full disk's error names no file
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)

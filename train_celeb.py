@@ -6,13 +6,18 @@ python train_celeb.py --resume                                       # go on aft
 torchrun --nproc_per_node=4 train_celeb.py --apex --num_workers 4    # on four GPUs
 """
 
+import argparse
 from pathlib import Path
 
 from utils import parse_training, run, training_parser
 
 
+def build_parser() -> argparse.ArgumentParser:
+    return training_parser(__doc__, data_dir="data/CelebAMask-HQ", name="celeb")
+
+
 def main() -> None:
-    args = parse_training(training_parser(__doc__, data_dir="data/CelebAMask-HQ", name="celeb"))
+    args = parse_training(build_parser())
 
     import dataset  # the heavy imports come after the flags, so that --help and a mistyped flag answer at once
     import engine

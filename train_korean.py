@@ -6,6 +6,7 @@ python train_korean.py --preset light --resume                                  
 torchrun --nproc_per_node=4 train_korean.py --preset heavy --apex --num_workers 4     # on four GPUs
 """
 
+import argparse
 from pathlib import Path
 
 from utils import parse_training, run, training_parser
@@ -16,13 +17,18 @@ PRESETS = {
 }
 
 
-def main() -> None:
+def build_parser() -> argparse.ArgumentParser:
     spelled = {name: " ".join(f"--{key} {value}" for key, value in flags.items()) for name, flags in PRESETS.items()}
     usage = __doc__ + "".join(f"\n--preset {name}: {flags}" for name, flags in spelled.items())
     parser = training_parser(usage, data_dir="data/ganhackerton", name="light")
     parser.add_argument("--preset", choices=PRESETS, help="flags as spelled out above; those given beside it win")
     parser.add_argument("--filter", metavar="QUERY", help="a pandas query on the labels, as \"length == '장발'\"")
     parser.add_argument("--strict", action="store_true", help="stop if a row of the CSV files cannot be used")
+    return parser
+
+
+def main() -> None:
+    parser = build_parser()
     preset = parser.parse_known_args()[0].preset
     parser.set_defaults(**PRESETS.get(preset, {}))
     args = parse_training(parser)

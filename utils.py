@@ -29,11 +29,17 @@ class UserError(Exception):
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a script's `main`; a UserError ends in one line on standard error and exit status 1, Ctrl-C in status 130."""
+    """Run a script's `main`; what the user can mend is one line on standard error and exit status 1, Ctrl-C is 130."""
+    sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be in another encoding than UTF-8
     try:
         main()
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    except (UserError, OSError) as error:
+        # One that comes from a process that loads photos brings its trace along, with the message in the last line.
+        sys.exit(f"error: {str(error).strip().rpartition(chr(10))[2].removeprefix('utils.UserError: ')}")
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        sys.exit("error: a process that loads photos was killed, perhaps for want of memory; try fewer --num_workers")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
@@ -174,19 +180,20 @@ def read_flags(run: Path) -> dict:
     """The flags that a run was started with, from its `args.json`. Raises UserError."""
     try:
         flags = json.loads((run / "args.json").read_text(encoding="utf-8"))
+        return {key: value for key, value in flags.items() if key != "resume"} | {"output_dir": run.parent}
     except FileNotFoundError:
         raise UserError(f"--resume {run}: no args.json there; name the folder of a run") from None
-    except ValueError as error:
+    except (OSError, ValueError, AttributeError) as error:
         raise UserError(f"{run / 'args.json'}: cannot be read ({error}); start the run anew") from error
-    return {key: value for key, value in flags.items() if key != "resume"} | {"output_dir": run.parent}
 
 
 def read_architecture(run: Path) -> dict:
-    """The flags that name the network in a run folder, from its `config.json`. Raises UserError."""
+    """The flags that describe the network in a run folder, from its `config.json`. Raises UserError."""
     try:
         config = json.loads((run / "config.json").read_text(encoding="utf-8"))
         flags = {"encoder_type": config["encoder_name"], "decoder_type": config["_model_class"]}
-    except (OSError, ValueError, KeyError) as error:
+        flags["img_size"] = config["_hair"]["img_size"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"--weights {run}: no config.json of a model there; name the folder of a run") from error
     return flags | {"decoder_channels": config.get("decoder_channels")}
 
@@ -280,6 +287,10 @@ def atomic(path: Path) -> Iterator[Path]:
     try:
         yield folder / path.name
         (folder / path.name).replace(path)
+    except OSError as error:
+        if error.errno and error.filename is None:  # a full disk's error names no file
+            error.filename = str(path)
+        raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -356,7 +367,9 @@ class GradualWarmupSchedulerV2(GradualWarmupScheduler):
     instead of starting at zero, and `state_dict` holds numbers alone, so that a resumed run follows the same rates.
     """
 
-    def __init__(self, optimizer: Optimizer, multiplier: float, warmup_steps: int, after_scheduler: LRScheduler):
+    def __init__(
+        self, optimizer: Optimizer, multiplier: float, warmup_steps: int, after_scheduler: LRScheduler
+    ) -> None:
         after_scheduler.base_lrs = [lr * multiplier for lr in after_scheduler.base_lrs]
         super().__init__(optimizer, multiplier, max(warmup_steps, 0), after_scheduler)
 

@@ -49,7 +49,7 @@ def measure_backends(weights: Path, size: int, rounds: int) -> None:
     model, _ = models.load_model(weights)
     plain, last = export.plain_layout(model), model
 
-    def eager(network) -> Callable:
+    def eager(network: Callable) -> Callable:
         import torch
 
         def run(photo: np.ndarray) -> np.ndarray:

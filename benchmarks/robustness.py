@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, nargs="+", default=[DEFAULT_WEIGHTS], help="run folders")
     parser.add_argument("--img_size", type=int, help="default: the weights' own")
     parser.add_argument("--backend", default="auto")
-    parser.add_argument("--multi_scale", action=argparse.BooleanOptionalAction)
+    parser.add_argument("--multi_scale", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--limit", type=int, default=40, help="photos of each data set (default: 40)")
     args = parser.parse_args()
 

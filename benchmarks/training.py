@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -133,7 +134,7 @@ class Batch(list):
     dataset = None
 
 
-def bare(args: Namespace, step) -> float:
+def bare(args: Namespace, step: Callable) -> float:
     """Median seconds of a step on a batch that is in memory already."""
     times = []
     for _ in range(args.steps + 1):

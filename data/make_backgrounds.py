@@ -3,7 +3,7 @@
     apt-get install gnome-backgrounds mate-backgrounds plasma-workspace-wallpapers ukui-wallpapers \\
         lomiri-wallpapers-16.04 lomiri-wallpapers-20.04 tuxpaint-stamps-default gcompris-qt-data supertuxkart-data
     python data/make_backgrounds.py --input /usr/share/backgrounds /usr/share/wallpapers /usr/share/tuxpaint/stamps \\
-        /usr/share/gcompris-qt/rcc /usr/share/games/supertuxkart/data/textures
+        /usr/share/gcompris-qt/rcc /usr/share/games/supertuxkart/data
 
 These are free to use and show landscapes, plants, fabrics and patterns; what is most often taken for hair, fur and
 wood, comes from the children's programs and the game's textures. scikit-image, where it is installed, adds textures.
@@ -24,9 +24,12 @@ TEXTURES += ["page", "retina", "text", "clock_motion"]
 # What is not a picture of something (screenshots, maps of surfaces, signs, drawings), and what shows people.
 LEFT_OUT = re.compile(
     r"screenshot|norm|_nm|gloss|specular|cartoon|karts|/gui/|symbols|seasonal|town|naturalforces|/people|military"
+    r"|supertuxkart/data/(?!textures)(?!.*(wood|plank|bark|trunk|crate))"
     r"|paintings|details|babyshapes|explore_world_music|louis-braille|digital_electricity",
     re.IGNORECASE,
 )
+# What models take for hair first: fur and wood, which are therefore there in close-ups, too.
+MISLEADING = re.compile(r"mammal|explore_\w+_animals|erase|wood|plank|bark|trunk|crate", re.IGNORECASE)
 PHOTO_MAGIC = re.compile(rb"\xff\xd8\xff|RIFF....WEBP", re.DOTALL)
 
 
@@ -50,9 +53,15 @@ def read_pictures(path: Path) -> Iterator[np.ndarray]:
         if picture.shape[2] == 4:
             if path.suffix == ".rcc":  # a drawing
                 continue
+            left, top, width, height = cv2.boundingRect((picture[..., 3] > 127).view(np.uint8))
+            picture = picture[top : top + height, left : left + width]
             alpha = picture[..., 3:] / 255
             picture = (picture[..., :3] * alpha + 128 * (1 - alpha)).astype(np.uint8)
         yield picture
+        if MISLEADING.search(str(path)) and min(picture.shape[:2]) >= 150:
+            height, width = picture.shape[:2]
+            yield picture[: height * 2 // 3, width // 6 : width * 5 // 6]
+            yield picture[height // 4 : height * 3 // 4, width // 4 : width * 3 // 4]
 
 
 def main() -> None:
@@ -68,6 +77,8 @@ def main() -> None:
     for path in files + sorted(scikit_image_textures()):
         for picture in read_pictures(path):
             # One wallpaper comes in many sizes and in a light and a dark form: keep what differs when seen small.
+            if not picture.size:
+                continue
             key = (cv2.resize(picture, (16, 16), interpolation=cv2.INTER_AREA) // 24).tobytes()
             if key in seen:
                 continue

@@ -1,7 +1,11 @@
 """Drawn data in both layouts, made once for all tests; `cli` runs a script as a user would."""
 
+import os
+import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,3 +39,16 @@ def cli(tmp_path: Path):
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
 
     return run
+
+
+@pytest.fixture
+def nobody() -> Iterator[Path]:
+    """A folder that anyone may enter; meanwhile this process, if it is root's, is of a user without rights."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    was = os.geteuid()
+    try:
+        yield folder
+    finally:
+        os.seteuid(was)
+        shutil.rmtree(folder)

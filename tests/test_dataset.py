@@ -229,6 +229,16 @@ def test_paste_puts_photo_and_mask_at_the_same_place() -> None:
     assert not canvas.any()
 
 
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_batches_come_in_channels_last(celeb: Path, num_workers: int) -> None:
+    photos = dataset.split([dataset.open_folder(celeb)], 0, 5)[1]
+    data = dataset.HairDataset(photos, augment.eval_transform(64))
+    images, masks, numbers = next(iter(dataset.build_loader(data, 3, num_workers)))
+    assert images.is_contiguous(memory_format=torch.channels_last) and masks.shape == (3, 1, 64, 64)
+    for k, i in enumerate(numbers.tolist()):
+        assert torch.equal(images[k], data[i][0]) and torch.equal(masks[k], data[i][1])
+
+
 def loaded(loader: DataLoader) -> list[torch.Tensor]:
     return [image for images, _, _ in loader for image in images]
 

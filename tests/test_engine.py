@@ -118,7 +118,8 @@ def test_training_starts_from_weights_and_their_architecture(
     model = models.build_model("timm-efficientnet-b0", "Unet", None, [32, 24, 16, 16, 8])
     facts = {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "img_size": 64, "threshold": 0.5}
     models.save_model(model, tmp_path, facts)
-    args = parse("--weights", tmp_path, "--img_size", 64)
+    args = parse("--weights", tmp_path)
+    assert args.img_size == [64]
     assert args.encoder_type == "timm-efficientnet-b0"
     state, own = engine.build_state(args, CPU, len(photos[0]))
     assert (own["mean"], own["std"]) == (facts["mean"], facts["std"])

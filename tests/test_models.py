@@ -145,6 +145,8 @@ def test_a_saved_model_gives_the_same_mask_after_loading(tmp_path: Path, half: b
     torch.manual_seed(0)
     model = models.build_model(LITE0, "Unet", decoder_channels=[64, 32, 16, 16, 8]).eval()
     models.save_model(model, tmp_path / "run", {"img_size": 64, "scores": {"dice": 0.5}}, half=half)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "run").iterdir()}
+    assert set(modes.values()) == {0o644}, modes
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["config.json", "model.safetensors"]
     loaded, facts = models.load_model(tmp_path / "run")
     assert facts == {"img_size": 64, "scores": {"dice": 0.5}}

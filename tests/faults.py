@@ -1,0 +1,144 @@
+"""Good and bad picture files made by code, and small disks and users without rights, for the tests of faults."""
+
+import os
+import resource
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import settings
+from PIL import Image
+
+from inference import HairSegmenter
+
+FUZZ = settings(max_examples=60, deadline=None, derandomize=True, database=None)
+SIZE = (60, 40)
+# Bright "hair" that no turn and no mirror brings onto itself.
+PHOTO = np.full((*SIZE, 3), 20, np.uint8)
+PHOTO[8:28, 6:32] = PHOTO[28:44, 6:14] = (240, 230, 225)
+HAIR = PHOTO[..., 0] > 127
+OUTLINE = [(6, 8), (32, 8), (32, 28), (14, 28), (14, 44), (6, 44)]
+ARGS = Namespace(save=["mask", "json"], color=(9, 9, 99), threshold=0.5, every=1, smooth=0)
+
+
+class Bright(HairSegmenter):
+    """The real one, but its network takes what is bright for hair."""
+
+    def __init__(self, tta: bool = False, refine: bool = False) -> None:
+        self.facts = {"img_size": 64, "mean": (0.5,) * 3, "std": (0.5,) * 3, "threshold": 0.5}
+        self._network = lambda batch: 20 * batch.mean(1, keepdims=True)
+        self.backend, self.threshold, self.img_size, self.multi_scale = "stub", 0.5, 64, True
+        self.tta, self.refine, self._sizes = tta, refine, [64, 32, 96] if tta else [64]
+
+
+def encoded(picture: Image.Image, kind: str, **options: object) -> bytes:
+    stream = BytesIO()
+    picture.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def turned(orientation: int) -> tuple[Image.Image, Image.Exif]:
+    """The photo as a camera stores it for a value of EXIF's orientation, and the EXIF."""
+    back = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # to Pillow's names of the way back
+    stored, exif = Image.fromarray(PHOTO), Image.Exif()
+    exif[274] = orientation
+    return (stored.transpose(back[orientation]) if orientation > 1 else stored), exif
+
+
+def good_files() -> dict[str, bytes]:
+    """The photo in many forms, by file name."""
+    plain = Image.fromarray(PHOTO)
+    clear = Image.fromarray(np.dstack([PHOTO, np.where(HAIR, 0, 255).astype(np.uint8)]))  # white after all
+    deep = PHOTO.astype(np.uint16) * 257
+    moving = {"save_all": True, "append_images": [plain.transpose(0), plain.transpose(1)], "duration": 50}
+    files = {
+        "머리 사진 1.jpg": encoded(plain, "JPEG"),
+        "  two  spaces .PNG": encoded(plain, "PNG"),
+        os.fsdecode("머리".encode("cp949") + b".jpg"): encoded(plain, "JPEG"),  # as old archives name it: no UTF-8
+        "progressive.jpg": encoded(plain, "JPEG", progressive=True),
+        "cmyk.jpg": encoded(plain.convert("CMYK"), "JPEG"),
+        "cmyk.tif": encoded(plain.convert("CMYK"), "TIFF"),
+        "grey.tif": encoded(plain.convert("L"), "TIFF"),
+        "bilevel.png": encoded(plain.convert("1", dither=0), "PNG"),
+        "palette.png": encoded(plain.convert("P"), "PNG"),
+        "palette clear.png": encoded(plain.quantize(4), "PNG", transparency=int(plain.quantize(4).getpixel((10, 10)))),
+        "alpha.png": encoded(clear, "PNG"),
+        "alpha.webp": encoded(clear, "WEBP", lossless=True),
+        "16 bits.png": cv2.imencode(".png", deep)[1].tobytes(),
+        "16 bits.tif": cv2.imencode(".tif", deep)[1].tobytes(),
+        "16 bits grey.png": cv2.imencode(".png", deep[..., 0])[1].tobytes(),
+        "moving gif.jpg": encoded(plain.convert("P"), "GIF", **moving | {"append_images": [plain.transpose(0)]}),
+        "moving.webp": encoded(plain, "WEBP", **moving),
+        "moving.png": encoded(plain, "PNG", **moving),
+        "png.jpg": encoded(plain, "PNG"),
+        "jpeg.png": encoded(plain, "JPEG"),
+        "webp.bmp": encoded(plain, "WEBP"),
+        "windows.bmp": encoded(plain, "BMP"),
+    }
+    for orientation in range(1, 9):
+        stored, exif = turned(orientation)
+        for kind, mode in [("JPEG", "RGB"), ("PNG", "RGBA"), ("WEBP", "RGB"), ("TIFF", "RGB"), ("TIFF", "RGBA")]:
+            data = encoded(stored.convert(mode), kind, exif=exif)
+            files[f"turned {orientation} {mode}.{kind.lower()}".replace(".jpeg", ".jpg")] = data
+    return files
+
+
+def bad_files() -> dict[str, bytes]:
+    """What is no photo, by file name."""
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8))
+    files = {"text.jpg": "머리".encode(), "zeros.png": bytes(1000)}
+    kinds = [("JPEG", "jpg", {}), ("JPEG", "prog.jpg", {"progressive": True}), ("PNG", "png", {}), ("TIFF", "tif", {})]
+    for kind, suffix, options in [*kinds, ("WEBP", "webp", {}), ("BMP", "bmp", {}), ("GIF", "gif.jpg", {})]:
+        whole = encoded(noise, kind, **options)
+        for length in (0, 1, 30, len(whole) // 2, len(whole) * 9 // 10):
+            files[f"cut {length} 머리.{suffix}"] = whole[:length]
+    whole = encoded(noise.convert("RGBA"), "PNG")
+    files["cut alpha.png"] = whole[: len(whole) // 2]
+    light = PHOTO.astype(np.float32) / 255
+    light[20:30] = np.nan
+    for name, picture in {"nan.tif": light, "nan grey.tif": light[..., 0], "inf.tif": light * np.inf}.items():
+        files[name] = cv2.imencode(".tif", picture)[1].tobytes()
+    return files
+
+
+GOOD, BAD = good_files(), bad_files()
+
+
+def write(folder: Path, files: dict[str, bytes]) -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    return [folder / name for name in files]
+
+
+def agreement(found: np.ndarray, hair: np.ndarray = HAIR) -> float:
+    """Intersection over union; 0 where the shapes differ."""
+    return (found & hair).sum() / (found | hair).sum() if found.shape == hair.shape else 0.0
+
+
+def one_line(stop: pytest.ExceptionInfo, *parts: object) -> None:
+    """What `utils.run` ended with is one line with these parts."""
+    assert isinstance(stop.value.code, str) and stop.value.code.startswith("error: ")
+    assert "\n" not in stop.value.code and "Traceback" not in stop.value.code
+    assert all(str(part) in stop.value.code for part in parts), stop.value.code
+
+
+@contextmanager
+def small_disk(size: int) -> Iterator[None]:
+    """Let every write beyond `size` bytes of a file fail, as on a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def become_nobody() -> None:
+    if os.geteuid() == 0:
+        os.seteuid(65534)
