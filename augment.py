@@ -41,7 +41,7 @@ def _light(size: int) -> list:
 def _heavy(size: int) -> list:
     crop = A.RandomResizedCrop(
         (size, size),
-        scale=(0.15, 1.0),
+        scale=(0.25, 1.0),  # in closer crops hair is a texture, and textures would become hair
         ratio=(0.7, 1.4),
         area_for_downscale="image",
         mask_interpolation=cv2.INTER_NEAREST_EXACT,

@@ -1,35 +1,46 @@
 """Collect pictures without people, small enough to load fast, for the training scripts' --backgrounds.
 
     apt-get install gnome-backgrounds mate-backgrounds plasma-workspace-wallpapers ukui-wallpapers \\
-        lomiri-wallpapers-16.04 lomiri-wallpapers-20.04 tuxpaint-stamps-default gcompris-qt-data supertuxkart-data
+        lomiri-wallpapers-16.04 lomiri-wallpapers-20.04 tuxpaint-stamps-default gcompris-qt-data supertuxkart-data \\
+        0ad-data
     python data/make_backgrounds.py --input /usr/share/backgrounds /usr/share/wallpapers /usr/share/tuxpaint/stamps \\
-        /usr/share/gcompris-qt/rcc /usr/share/games/supertuxkart/data
+        /usr/share/gcompris-qt/rcc /usr/share/games/supertuxkart/data /usr/share/games/0ad
 
 These are free to use and show landscapes, plants, fabrics and patterns; what is most often taken for hair, fur and
-wood, comes from the children's programs and the game's textures. scikit-image, where it is installed, adds textures.
+wood, comes from the children's programs and the games' textures. scikit-image, where it is installed, adds textures.
 Its photos `chelsea`, `coffee` and `rocket` stay out: benchmarks/robustness.py scores on them.
 """
 
 import argparse
+import io
 import re
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".rcc")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".rcc", ".zip")
 TEXTURES = ["brick", "cell", "coins", "grass", "gravel", "horse", "hubble_deep_field", "ihc", "moon", "motorcycle_left"]
 TEXTURES += ["page", "retina", "text", "clock_motion"]
 # What is not a picture of something (screenshots, maps of surfaces, signs, drawings), and what shows people.
 LEFT_OUT = re.compile(
-    r"screenshot|norm|_nm|gloss|specular|cartoon|karts|/gui/|symbols|seasonal|town|naturalforces|/people|military"
+    r"screenshot|norm|_nm|gloss|_spec|_ao\.|specular|cartoon|karts|/gui/|symbols|seasonal|town|naturalforces|/people"
+    r"|military"
     r"|supertuxkart/data/(?!textures)(?!.*(wood|plank|bark|trunk|crate))"
     r"|paintings|details|babyshapes|explore_world_music|louis-braille|digital_electricity",
     re.IGNORECASE,
 )
 # What models take for hair first: fur and wood, which are therefore there in close-ups, too.
-MISLEADING = re.compile(r"mammal|explore_\w+_animals|erase|wood|plank|bark|trunk|crate", re.IGNORECASE)
+MISLEADING = re.compile(r"mammal|explore_\w+_animals|erase|wood|plank|bark|trunk|crate|animal_|horse_", re.IGNORECASE)
+# 0 A.D. keeps its textures in a zip: the grounds, and the skins of animals, trunks, ships and walls without figures.
+GAME_TEXTURES = re.compile(
+    r"art/textures/(terrain/types/.*|skins/gaia/(trunk|log|dead|.*_trunk|.*stone)[^/]*"
+    r"|skins/skeletal/(animal|horse|fauna|donkey)[^/]*|skins/props/horse/(blanket|hair)[^/]*"
+    r"|skins/structural/(?!.*(paint|statue|foundation|plot|elief|ashoka|sele_apollo))[^/]*)\.dds"
+)
 PHOTO_MAGIC = re.compile(rb"\xff\xd8\xff|RIFF....WEBP", re.DOTALL)
 
 
@@ -42,12 +53,29 @@ def scikit_image_textures() -> list[Path]:
     return [path for path in (Path(skimage.__file__).parent / "data").iterdir() if path.stem in TEXTURES]
 
 
-def read_pictures(path: Path) -> Iterator[np.ndarray]:
-    """The pictures of a file, BGR uint8, where alpha is on grey; a Qt resource file (`.rcc`) holds many photos."""
+def game_textures(path: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """Name and pixels, BGR uint8, of the textures in a zip of 0 A.D.; their alpha is gloss or a player's colour."""
+    with zipfile.ZipFile(path) as archive:
+        for name in sorted(archive.namelist()):
+            if GAME_TEXTURES.fullmatch(name) and not LEFT_OUT.search(name):
+                with Image.open(io.BytesIO(archive.read(name))) as texture:
+                    yield name, np.asarray(texture.convert("RGB"))[..., ::-1].copy()
+
+
+def pictures_in(path: Path) -> Iterator[tuple[str, np.ndarray | None]]:
+    """Name and pixels, BGR or BGRA uint8, of what a file holds: one picture, or those of a `.zip` or Qt's `.rcc`."""
+    if path.suffix == ".zip":
+        yield from game_textures(path)
+        return
     data = path.read_bytes()
     starts = [found.start() for found in PHOTO_MAGIC.finditer(data)] if path.suffix == ".rcc" else [0]
     for start in starts:
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8, offset=start), cv2.IMREAD_UNCHANGED)
+        yield str(path), cv2.imdecode(np.frombuffer(data, np.uint8, offset=start), cv2.IMREAD_UNCHANGED)
+
+
+def read_pictures(path: Path) -> Iterator[np.ndarray]:
+    """The usable pictures of a file, BGR uint8, where alpha is on grey, and close-ups of the misleading ones."""
+    for name, picture in pictures_in(path):
         if picture is None or picture.ndim == 2 or picture.dtype != np.uint8 or min(picture.shape[:2]) < 150:
             continue
         if picture.shape[2] == 4:
@@ -58,7 +86,7 @@ def read_pictures(path: Path) -> Iterator[np.ndarray]:
             alpha = picture[..., 3:] / 255
             picture = (picture[..., :3] * alpha + 128 * (1 - alpha)).astype(np.uint8)
         yield picture
-        if MISLEADING.search(str(path)) and min(picture.shape[:2]) >= 150:
+        if MISLEADING.search(name) and min(picture.shape[:2]) >= 150:
             height, width = picture.shape[:2]
             yield picture[: height * 2 // 3, width // 6 : width * 5 // 6]
             yield picture[height // 4 : height * 3 // 4, width // 4 : width * 3 // 4]

@@ -1,5 +1,6 @@
 """One epoch of training, the counting of pixels, and what flags change."""
 
+import copy
 import sys
 from argparse import Namespace
 from collections.abc import Callable
@@ -129,6 +130,27 @@ def test_training_starts_from_weights_and_their_architecture(
         engine.build_state(parse("--weights", tmp_path, "--decoder_channels", 64, 32, 16, 16, 8), CPU, len(photos[0]))
     with pytest.raises(UserError, match="name the folder of a run"):
         parse("--weights", tmp_path / "nothing")
+
+
+def test_depthwise_convolutions_stay_out_of_bf16() -> None:
+    torch.manual_seed(0)
+    model = models.build_model("timm-tf_efficientnet_lite0", "Unet", None).eval()
+    images = torch.rand(1, 3, 64, 64)
+    exact = model(images)
+    engine.depthwise_in_float32(model)
+    average = copy.deepcopy(model)  # as the EMA copies it: the copy must compute with its own weights
+    types = {True: set(), False: set()}
+    for module in model.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            depthwise = module.groups == module.in_channels
+            module.register_forward_hook(lambda _, __, out, depthwise=depthwise: types[depthwise].add(out.dtype))
+    with engine.autocast(CPU, True):
+        logits = model(images).float()
+    assert types == {True: {torch.float32}, False: {torch.bfloat16}}
+    assert (logits - exact).std() < 0.1 * exact.std()
+    for parameter in model.parameters():
+        parameter.data.zero_()
+    torch.testing.assert_close(average(images), exact)
 
 
 def test_early_stopping(parse: Callable[..., Namespace]) -> None:
