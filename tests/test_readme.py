@@ -12,6 +12,7 @@ ROOT = flags.ROOT
 ENGLISH, KOREAN = (path.read_text(encoding="utf-8") for path in flags.READMES)
 DOCUMENTS = ["README.md", "README.ko.md", "CONTRIBUTING.md", "data/README.md"]
 BLOCK = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
+LOOP = re.compile(r"^for (\w+) in (.*?); do\n(.*?)^done$", re.DOTALL | re.MULTILINE)
 
 
 def prose(text: str) -> str:
@@ -44,6 +45,7 @@ def commands(text: str) -> list[tuple[str, list[str]]]:
     """Script and arguments of each `python script.py …` and `torchrun … script.py …` in blocks of shell code."""
     found = []
     for language, body in BLOCK.findall(text):
+        body = LOOP.sub(lambda loop: "".join(loop[3].replace(f"${loop[1]}", word) for word in loop[2].split()), body)
         parts = re.split(r"\n|&&", body.replace("\\\n", " ")) if language in ("bash", "") else []
         for part in parts:
             if re.match(r"\s*(python|torchrun) .*\.py\b", part):

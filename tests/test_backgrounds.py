@@ -1,0 +1,61 @@
+"""data/make_backgrounds.py: what is taken from folders, Qt resource files and a game's zip, and what is not."""
+
+import sys
+import zipfile
+from io import BytesIO
+from pathlib import Path
+
+import cv2
+import make_backgrounds
+import numpy as np
+import pytest
+from PIL import Image
+
+
+def encoded(seed: int, kind: str = "JPEG") -> bytes:
+    """A picture of coloured noise in blocks, 400 × 300, above the 40 kB under which files are icons."""
+    rng = np.random.default_rng(seed)
+    blocks = cv2.resize(rng.integers(0, 256, (30, 40, 3), np.uint8), (400, 300), interpolation=cv2.INTER_NEAREST)
+    picture = Image.fromarray(cv2.add(blocks, rng.integers(0, 60, blocks.shape, np.uint8)))
+    stream = BytesIO()
+    picture.save(stream, kind, **({"quality": 95} if kind == "JPEG" else {}))
+    return stream.getvalue()
+
+
+def make(monkeypatch: pytest.MonkeyPatch, folder: Path) -> list[np.ndarray]:
+    """What the script finds in a folder, read back in order."""
+    monkeypatch.setattr(make_backgrounds, "scikit_image_textures", list)
+    output = folder.parent / "found"
+    monkeypatch.setattr(sys, "argv", ["script", "--input", str(folder), "--output_dir", str(output)])
+    make_backgrounds.main()
+    return [cv2.imread(str(path)) for path in sorted(output.iterdir())]
+
+
+def test_each_picture_once_and_no_screenshots(tmp_path, monkeypatch):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, seed in (("a.jpg", 0), ("again.jpg", 0), ("b.jpg", 1), ("screenshot.jpg", 2), ("oak_specular.jpg", 3)):
+        (folder / name).write_bytes(encoded(seed))
+    (folder / "icon.jpg").write_bytes(encoded(4)[:1000])
+    assert len(make(monkeypatch, folder)) == 2
+
+
+def test_fur_and_wood_come_in_close_ups_too(tmp_path, monkeypatch):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "wood.jpg").write_bytes(encoded(0))
+    found = make(monkeypatch, folder)
+    assert [picture.shape[:2] for picture in found] == [(300, 400), (200, 267), (150, 200)]
+
+
+def test_pictures_inside_qt_resources_and_a_games_zip(tmp_path, monkeypatch):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "photos.rcc").write_bytes(b"qres" + encoded(0) + encoded(1))
+    with zipfile.ZipFile(folder / "public.zip", "w") as archive:
+        ground = "art/textures/terrain/types/temperate/"
+        archive.writestr(f"{ground}grass.png.cached.dds", encoded(2, "DDS"))
+        archive.writestr(f"{ground}grass_norm.png.cached.dds", encoded(3, "DDS"))
+        archive.writestr("art/textures/ui/session/portraits/king.png.cached.dds", encoded(4, "DDS"))
+        archive.writestr("art/textures/skins/skeletal/animal_bear_brown.png.cached.dds", encoded(5, "DDS"))
+    assert len(make(monkeypatch, folder)) == 2 + 1 + 3  # the bear in close-ups, too
