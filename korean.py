@@ -249,10 +249,13 @@ def _write_arrays(home: Path, files: list[Path], folder: Path) -> None:
 
 
 def _files_below(home: Path) -> set[str]:
+    """Files as `partition1/1.jpg` or `partition1/images/1.jpg`; partitions may be links to another disk."""
     there = set()
-    for folder, _, names in os.walk(home):
+    for folder, folders, names in os.walk(home, followlinks=True):
         prefix = Path(folder).relative_to(home).as_posix()
         there.update(f"{prefix}/{name}" for name in names)
+        if "/" in prefix:  # no photos lie deeper, and a link may lead back up
+            folders.clear()
     return there
 
 

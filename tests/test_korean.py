@@ -146,6 +146,17 @@ def test_a_path_with_images_finds_a_photo_in_images_and_without(copy):
     assert len(index) == 36 and all(index.photo(row).is_file() for row in range(36))
 
 
+def test_partitions_may_be_links_to_another_disk(copy, tmp_path):
+    home = copy / "dataset"
+    before = len(open_korean(copy))
+    shutil.move(home / "partition1", tmp_path / "elsewhere")
+    (home / "partition1").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "loop").symlink_to(home)
+    index = open_korean(copy)
+    assert len(index) == before
+    assert all(index.photo(i).is_file() for i in range(before))
+
+
 def test_index_is_kept_and_follows_csv_files_and_photos(copy):
     first = open_korean(copy)
     built = (first.folder / "points.f32").stat().st_mtime_ns
