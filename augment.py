@@ -120,11 +120,13 @@ def put_hat(
     left, top, across, down = cv2.boundingRect(hat)
     window = np.s_[top : top + down, left : left + across]
     cloth = cv2.resize(fabric, (across, down), interpolation=cv2.INTER_AREA).astype(np.float32)
-    grey = rng.uniform(10, 230)
-    color = grey + rng.uniform(0, 1) ** 2 * (rng.integers(0, 256, 3) - grey)  # muted more often than not, as hair is
-    cloth += rng.uniform(0, 1) * (color - cloth)  # from the picture itself to a plain colour
+    band = 0 if rng.random() < 0.5 else round(rng.uniform(0.2, 0.7) * down)  # caps have one of another colour
+    for part in (cloth[: down - band], cloth[down - band :]):
+        grey = 240 * rng.uniform(0, 1) ** 2
+        color = grey + rng.uniform(0, 1) ** 2 * (rng.integers(0, 256, 3) - grey)  # dark and muted, as most hair is
+        part += rng.uniform(0, 1) ** 0.5 * (color - part)  # from the picture itself to a plain colour
     ribs, stitches = (np.arange(side) * 2 * np.pi / (rng.uniform(0.02, 0.06) * width + 2) for side in (across, down))
-    knit = 1 + rng.uniform(0, 0.3) * np.sin(ribs) * np.abs(np.sin(stitches))[:, None]
+    knit = 1 + max(0, rng.uniform(-0.2, 0.3)) * np.sin(ribs) * np.abs(np.sin(stitches))[:, None]
     shade = 1 - rng.uniform(0, 0.5) * np.linspace(-1, 1, across) ** 2
     cloth *= (knit * shade)[..., None].astype(np.float32)
     alpha = cv2.blur(hat[window].astype(np.float32), (3, 3))[..., None]
