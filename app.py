@@ -8,6 +8,7 @@ Nothing leaves the machine and nothing outlives the visit: uploads and results a
 
 import argparse
 import base64
+import hashlib
 import html
 import os
 import tempfile
@@ -16,7 +17,6 @@ import zipfile
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from types import SimpleNamespace
 from urllib.parse import quote, urlencode
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # it would call home
@@ -57,9 +57,14 @@ CSS = """
 # ---------------------------------------------------------------------------------------------------- the page's parts
 
 
-def language(request: gr.Request) -> str:
+def language(request: gr.Request | Request) -> str:
     """`ko` for browsers that prefer Korean, else `en`."""
     return "ko" if request.headers.get("accept-language", "").lower().startswith("ko") else "en"
+
+
+def visitor(request: gr.Request) -> str:
+    """The visitor's name on the shelf. Clients make up their session, or have none: a hash leads to no other folder."""
+    return hashlib.sha256((request.session_hash or "").encode()).hexdigest()
 
 
 def alert(text: dict[str, str], complaint: Complaint) -> str:
@@ -164,7 +169,7 @@ class Page:
         settings = {"threshold": threshold, "color": css_color(color), "opacity": opacity, "strength": strength}
         settings["refine"] = refine
         try:
-            return show_look(self.look(request.session_hash, Path(path), backend), text, settings)
+            return show_look(self.look(visitor(request), Path(path), backend), text, settings)
         except Complaint as complaint:
             return alert(text, complaint), ""
 
@@ -181,12 +186,12 @@ class Page:
         text = TEXTS[language(request)]
         if not files or not kinds:
             return alert(text, Complaint("nothing"))
-        uploads, session = [Path(file) for file in files], request.session_hash
+        uploads, session = [Path(file) for file in files], visitor(request)
         for path in uploads:
             self.shelf.note_upload(session, path)
         folder = self.shelf.folder(session)
         photos, problems = unpack(uploads, folder)
-        how = SimpleNamespace(save=kinds, threshold=threshold, color=render.parse_color(css_color(color)))
+        how = argparse.Namespace(save=kinds, threshold=threshold, color=render.parse_color(css_color(color)))
         (folder / "results").mkdir()
         endings = [f"_{kind}.{ending}" for kind, ending in inference.KINDS.items()]
         names = inference.result_names(photos, folder / "results", endings)
@@ -227,13 +232,13 @@ class Page:
         if file is None:
             return alert(text, Complaint("no_video"))
         path = Path(file)
-        self.shelf.note_upload(request.session_hash, path)
+        self.shelf.note_upload(visitor(request), path)
         try:
             reader = video.Reader(path)
             if reader.total > MAX_SECONDS * reader.rate:
                 return alert(text, Complaint("too_long", name=path.name, most=MAX_SECONDS))
-            folder = self.shelf.folder(request.session_hash)
-            how = SimpleNamespace(
+            folder = self.shelf.folder(visitor(request))
+            how = argparse.Namespace(
                 save=[kind], threshold=threshold, color=render.parse_color(css_color(color)), every=1, smooth=0.6
             )
             video.segment_video(path, folder / "hair", self.segmenter("auto"), how)
@@ -247,7 +252,7 @@ class Page:
 
     def forget(self, request: gr.Request) -> None:
         """The visitor closed the page."""
-        self.shelf.forget(request.session_hash)
+        self.shelf.forget(visitor(request))
 
 
 def css_color(value: str) -> str:
@@ -304,7 +309,7 @@ def build_page(page: Page) -> gr.Blocks:
                 with gr.Column(scale=2, min_width=280):
                     words = gr.HTML(elem_id="words")
                     pictures = gr.HTML(elem_id="pictures")
-            controls = [backend, refine, threshold, color, opacity, strength]
+            controls = (backend, refine, threshold, color, opacity, strength)
             preset.input(lambda chosen: chosen, preset, color, api_visibility="private")
 
             gr.on(
@@ -357,8 +362,8 @@ def build_server(page: Page) -> FastAPI:
         look = page.shelf.by_token(token)
         if look is None or kind not in PICTURES:
             raise HTTPException(404, TEXTS[language(request)]["gone"])
-        how = {"threshold": threshold, "color": render.parse_color(color), "opacity": opacity, "strength": strength}
-        image = render.draw(kind, look.photo, look.probabilities(refine), **how)
+        dye = render.parse_color(color)
+        image = render.draw(kind, look.photo, look.probabilities(refine), threshold, dye, opacity, strength)
         name = quote(f"{Path(look.name).stem}_{kind}.png")
         headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{name}", "Cache-Control": "no-store"}
         return Response(render.encode(image), media_type="image/png", headers=headers)

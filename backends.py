@@ -142,7 +142,7 @@ def open_network(path: Path, backend: str = "auto", device: str = "auto", precis
     return TorchNetwork(*(_load_folder(path) if path.is_dir() else _load_torchscript(path)), device)
 
 
-def _load_folder(folder: Path) -> tuple:
+def _load_folder(folder: Path) -> "tuple[nn.Module, dict]":
     from models import load_model
     from utils import UserError
 
@@ -153,7 +153,7 @@ def _load_folder(folder: Path) -> tuple:
     return model, parse_facts(folder / "config.json", json.dumps(facts))
 
 
-def _load_torchscript(path: Path) -> tuple:
+def _load_torchscript(path: Path) -> "tuple[nn.Module, dict]":
     import warnings
 
     import torch

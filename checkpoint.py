@@ -10,20 +10,22 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from segmentation_models_pytorch.base import SegmentationModel
 from timm.utils import ModelEmaV3
 from torch import nn
-from torch.optim.lr_scheduler import ReduceLROnPlateau
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 import models
 from utils import UserError, atomic, processes, rank, total, wait_for_all
+
+if sys.platform == "win32":
+    fcntl = None
+else:
+    import fcntl
 
 CHECKPOINT_VERSION = 2
 ORDER = ("batch_size", "grad_accum", "processes", "photos", "seed")  # what decides which photos a batch holds
@@ -37,11 +39,11 @@ class State:
     Order, augmentation and dropout need no stored random states: they follow from the seed, the epoch and the batch.
     """
 
-    model: nn.Module
+    model: SegmentationModel
     network: nn.Module  # the model as training calls it: compiled, spread over processes
     ema: ModelEmaV3 | None
     optimizer: torch.optim.Optimizer
-    scheduler: object
+    scheduler: LRScheduler | ReduceLROnPlateau | None
     scaler: torch.amp.GradScaler
     steps_per_epoch: int  # of the optimizer
     recipe: dict  # the flags of ORDER and RATES
@@ -56,7 +58,7 @@ class State:
         """Finished optimizer steps of the whole run."""
         return self.epoch * self.steps_per_epoch + math.ceil(self.batch / self.recipe["grad_accum"])
 
-    def scored_model(self) -> nn.Module:
+    def scored_model(self) -> SegmentationModel:
         """The network that is validated and kept: the average of the weights where there is one."""
         return self.ema.module if self.ema else self.model
 
@@ -131,8 +133,8 @@ class State:
                 for _ in range(self.step - 1):
                     self.scheduler.step()
 
-    def _parts(self) -> dict:
-        parts = {"model": self.model, "optimizer": self.optimizer, "scaler": self.scaler}
+    def _parts(self) -> dict[str, Any]:
+        parts: dict[str, Any] = {"model": self.model, "optimizer": self.optimizer, "scaler": self.scaler}
         if self.scheduler is not None:
             parts["scheduler"] = self.scheduler
         if self.ema is not None:

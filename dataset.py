@@ -237,7 +237,7 @@ class PhotoSet:
             raise UserError(f"{self.indexes[0].root}: has no labels; only the Korean data set has")
         table = self.indexes[0].labels()
         if name not in table:
-            raise UserError(f"there is no label {name!r}; the labels are: {', '.join(table)}")
+            raise UserError(f"there is no label {name!r}; the labels are: {', '.join(map(str, table))}")
         return table[name].iloc[self.row]
 
     def check(self) -> None:
@@ -262,7 +262,7 @@ def split(indexes: list, fold: int, n_folds: int, limit: int | None = None) -> t
 
 def open_backgrounds(folders: list[str]) -> list[Path]:
     """The photos in folders of pictures without people. Raises UserError."""
-    found = []
+    found: list[Path] = []
     for folder in map(Path, folders):
         pictures = _pictures(folder) if folder.is_dir() else {}
         if not pictures:
@@ -306,11 +306,17 @@ class HairDataset(Dataset):
             return image, mask
         if 0.64 <= draw < 0.7:
             return paste(image, mask, *self.photos.load(int(rng.integers(len(self.photos)))), rng)
-        background = read_image(self.backgrounds[rng.integers(len(self.backgrounds))])
+        background = read_image(self.backgrounds[int(rng.integers(len(self.backgrounds)))])
         if draw < 0.64:
             return put_hat(image, mask, background, rng)
         empty = np.zeros(background.shape[:2], np.uint8)
         return (background, empty) if draw > 0.83 else paste(image, mask, background, empty, rng)
+
+
+class HairLoader(DataLoader):
+    """Batches of a HairDataset."""
+
+    dataset: HairDataset
 
 
 class EpochSampler(Sampler):
@@ -361,22 +367,21 @@ def build_loader(
     pin_memory: bool = False,
     rank: int = 0,
     processes: int = 1,
-) -> DataLoader:
+) -> HairLoader:
     """A loader for training (with a seed: shuffled, last short batch dropped) or validation (without one).
 
     Of several processes each gets its share; in validation no photo is left out or comes twice.
     """
-    shuffled = seed is not None
     sampler = (
-        EpochSampler(len(dataset), seed, batch_size, rank, processes)
-        if shuffled
-        else range(rank, len(dataset), processes)
+        range(rank, len(dataset), processes)
+        if seed is None
+        else EpochSampler(len(dataset), seed, batch_size, rank, processes)
     )
-    return DataLoader(
+    return HairLoader(
         dataset,
         batch_size,
         sampler=sampler,
-        drop_last=shuffled,  # batch normalisation cannot work on a last batch of one photo
+        drop_last=seed is not None,  # batch normalisation cannot work on a last batch of one photo
         num_workers=num_workers,
         collate_fn=_collate,
         persistent_workers=num_workers > 0,

@@ -8,6 +8,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import MethodType
+from typing import Any, cast
 
 import pandas as pd
 import torch
@@ -15,14 +16,13 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import ReduceLROnPlateau
-from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 import models
 from augment import eval_transform, train_transform
 from checkpoint import ORDER, RATES, Keeper, State, alone_in, remove_leftovers, writing
-from dataset import HairDataset, PhotoSet, build_loader, open_backgrounds, split
+from dataset import EpochSampler, HairDataset, HairLoader, PhotoSet, build_loader, open_backgrounds, split
 from report import add_scalars, picture_worst, print_start, tensorboard, write_log
 from utils import (
     UserError,
@@ -74,7 +74,7 @@ def _bar(iterable: Iterable, **options: object) -> tqdm:
 
 def train_one_epoch(
     state: State,
-    loader: DataLoader,
+    loader: HairLoader,
     normalise: nn.Module,
     loss_fn: nn.Module,
     device: torch.device,
@@ -113,7 +113,8 @@ def train_one_epoch(
         group = min(args.grad_accum, batches - group_start)
         is_step = state.batch + 1 == group_start + group
         torch.manual_seed(_dropout_seed(args.seed, state))
-        with contextlib.nullcontext() if is_step or processes() == 1 else state.network.no_sync():
+        waits = processes() > 1 and not is_step
+        with cast(DistributedDataParallel, state.network).no_sync() if waits else contextlib.nullcontext():
             images = normalise(images.to(device, non_blocking=True, memory_format=torch.channels_last))
             with autocast(device, args.apex):
                 logits = state.network(images)
@@ -166,7 +167,7 @@ def _read_losses(losses: list[tuple[Tensor, Tensor]], state: State, photos: Hair
 @torch.inference_mode()
 def evaluate(
     model: nn.Module,
-    loader: DataLoader,
+    loader: HairLoader,
     normalise: nn.Module,
     loss_fn: nn.Module,
     device: torch.device,
@@ -393,14 +394,14 @@ def _spread(model: nn.Module, device: torch.device, compiled: bool) -> nn.Module
         # Some encoders of SMP have parameters that no output depends on; frozen ones are such, too.
         ids = [device] if device.type == "cuda" else None
         model = DistributedDataParallel(model, device_ids=ids, find_unused_parameters=True)
-    return torch.compile(model) if compiled else model
+    return cast(nn.Module, torch.compile(model)) if compiled else model
 
 
 def build_loaders(
     args: Namespace, train: HairDataset, valid: HairDataset, device: torch.device
-) -> tuple[DataLoader, DataLoader]:
+) -> tuple[HairLoader, HairLoader]:
     """Loaders for training and for validation, of this process's share."""
-    share = {"pin_memory": device.type == "cuda", "rank": rank(), "processes": processes()}
+    share: dict[str, Any] = {"pin_memory": device.type == "cuda", "rank": rank(), "processes": processes()}
     return (
         build_loader(train, args.batch_size, args.num_workers, args.seed, **share),
         build_loader(valid, 2 * args.batch_size, args.num_workers, **share),
@@ -409,8 +410,8 @@ def build_loaders(
 
 def run_epoch(
     state: State,
-    train_loader: DataLoader,
-    valid_loader: DataLoader,
+    train_loader: HairLoader,
+    valid_loader: HairLoader,
     facts: dict,
     device: torch.device,
     args: Namespace,
@@ -418,7 +419,8 @@ def run_epoch(
 ) -> tuple[dict, Tensor]:
     """Train on what is left of an epoch and validate. Returns its scores and the counts of `evaluate`."""
     loss_fn, normalise = models.build_loss(args.loss), models.Normalise(facts["mean"], facts["std"]).to(device)
-    train_loader.sampler.epoch, train_loader.sampler.start = state.epoch, state.batch * args.batch_size
+    sampler = cast(EpochSampler, train_loader.sampler)
+    sampler.epoch, sampler.start = state.epoch, state.batch * args.batch_size
     loss = train_one_epoch(state, train_loader, normalise, loss_fn, device, args, keeper.after_step)
     model = state.scored_model()
     if processes() > 1:  # each has batch normalisation's averages over its own photos; those of the first are kept

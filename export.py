@@ -17,7 +17,6 @@ import io
 import json
 import time
 import warnings
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import inference
-from backends import METADATA, TorchNetwork, fingerprint, open_network
+from backends import METADATA, Network, TorchNetwork, fingerprint, open_network
 from utils import HelpFormatter, UserError, atomic, number, run
 
 if TYPE_CHECKING:
@@ -37,8 +36,6 @@ SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".torchscript"}
 # lets other sizes pass and answers them wrongly, so the file accepts this size alone.
 FIXED_SIZE = ("PSPNet", "UPerNet", "DPT")
 DEMO = Path(__file__).parent / "demo"
-
-Network = Callable[[np.ndarray], np.ndarray]  # float32 (N, 3, S, S) to logits (N, 1, S, S)
 
 
 def export_onnx(model: "nn.Module", path: Path, facts: dict, half: bool = False) -> None:
@@ -68,6 +65,7 @@ def export_onnx(model: "nn.Module", path: Path, facts: dict, half: bool = False)
             dynamo=True,
             verbose=False,
         )
+    assert program is not None  # it is None for the exporter before dynamo only
     proto = program.model_proto
     if half:
         _store_half(proto)

@@ -1,6 +1,6 @@
 """For torch.hub: `torch.hub.load("<owner>/<repository>", "hair_segmenter")`; weights come with the repository."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import nn
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 dependencies = ["torch", "cv2", "numpy", "PIL"]
 
 
-def hair_segmenter(weights: str | None = None, **options: object) -> "HairSegmenter":
+def hair_segmenter(weights: str | None = None, **options: Any) -> "HairSegmenter":
     """A `HairSegmenter`: from a photo, RGB uint8 (H, W, 3) or a path, to float32 (H, W) in [0, 1].
 
     Args:

@@ -94,13 +94,14 @@ def preprocess(image: np.ndarray, size: int, mean: Sequence[float], std: Sequenc
 
     The same as `augment.eval_transform` without its imports; a test compares the two.
     """
-    window = letterbox(*image.shape[:2], size)
+    window = letterbox(image.shape[0], image.shape[1], size)
     height, width = (side.stop - side.start for side in window)
     shrinks = max(image.shape[:2]) > size
     square = np.zeros((size, size, 3), np.uint8)
     square[window] = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     # (x / 255 - mean) / std in one multiplication and one subtraction
-    scaled = square * (1 / (255 * np.float32(std))) - np.float32(mean) / np.float32(std)
+    means, deviations = np.array(mean, np.float32), np.array(std, np.float32)
+    scaled = square * (1 / (255 * deviations)) - means / deviations
     return np.ascontiguousarray(scaled.astype(np.float32).transpose(2, 0, 1))
 
 
@@ -109,7 +110,7 @@ def restore(square: np.ndarray, shape: Sequence[int]) -> np.ndarray:
 
     Probabilities, not a mask, are brought to the photo's size: a mask's edge would become a staircase.
     """
-    window = square[letterbox(*shape[:2], square.shape[0])]
+    window = square[letterbox(shape[0], shape[1], square.shape[0])]
     full = cv2.resize(window, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
     return np.clip(full, 0, 1, out=full)
 
@@ -240,7 +241,7 @@ class HairSegmenter:
 
     def _look(self, photos: Sequence[np.ndarray]) -> np.ndarray:
         """Probabilities float32 (N, S, S) of photos in their squares."""
-        total, looks = np.float32(0), 0
+        total, looks = np.zeros((len(photos), self.img_size, self.img_size), np.float32), 0
         for size in self._sizes:
             inputs = np.stack([preprocess(photo, size, self.facts["mean"], self.facts["std"]) for photo in photos])
             for mirrored in (False, True)[: 1 + self.tta]:
@@ -256,7 +257,7 @@ class HairSegmenter:
         """A first look's probabilities, (S, S), to the photo's own size, with closer looks and edges as asked."""
         full = restore(square, photo.shape)
         if self.multi_scale:
-            small = square[letterbox(*photo.shape[:2], self.img_size)]
+            small = square[letterbox(photo.shape[0], photo.shape[1], self.img_size)]
             for crop in crops_around((small >= 0.15).astype(np.uint8), photo.shape):
                 closer = np.ascontiguousarray(photo[crop])
                 found = restore(self._look([closer])[0], closer.shape)
@@ -428,7 +429,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     args = build_parser().parse_args()
-    sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be in another encoding than UTF-8
+    if hasattr(sys.stdout, "reconfigure"):  # names of files may be in another encoding than UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         args.color = render.parse_color(args.color)
         if args.threshold is not None and not 0 < args.threshold < 1:

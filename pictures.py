@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO, cast
 
 import cv2
 import numpy as np
@@ -32,7 +33,7 @@ def read_mask(path: Path, shape: tuple[int, int]) -> np.ndarray:
         raise UserError(f"{path}: no such file") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read as a mask ({error.strerror})") from error
-    mask = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH) if data.size else None
+    mask: np.ndarray | None = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH) if data.size else None
     if mask is None or mask.dtype not in (np.uint8, np.uint16):
         raise UserError(f"{path}: cannot be read as a mask")
     top, brightest = np.iinfo(mask.dtype).max, int(mask.max())
@@ -61,12 +62,13 @@ def check_picture(path: Path) -> tuple[int, int]:
     ends = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
     try:
         with Image.open(path) as picture:
-            end = ends.get(picture.format)
+            end = ends.get(picture.format or "")
             if end is None:  # of other formats only reading tells
                 return read_image(path).shape[:2]
-            picture.fp.seek(-len(end), os.SEEK_END)
-            if picture.fp.read() != end:  # there may be something behind the picture
-                picture.fp.seek(0)
+            file = cast(IO[bytes], picture.fp)  # open until the picture is loaded
+            file.seek(-len(end), os.SEEK_END)
+            if file.read() != end:  # there may be something behind the picture
+                file.seek(0)
                 picture.load()
             width, height = picture.size
             # Tag 274 is EXIF's orientation; from 5 on the picture is stored lying on its side.

@@ -41,7 +41,7 @@ def parse_color(text: str) -> tuple[int, int, int]:
         raise ValueError(f"--color {text}: neither #rrggbb, nor a CSS name, nor {', '.join(HAIR_COLORS)}") from error
 
 
-def _lab(rgb: np.ndarray) -> np.ndarray:
+def _lab(rgb: np.ndarray | Sequence) -> np.ndarray:
     """RGB uint8 (…, 3) to CIELAB float32: L from 0 to 100, a and b about -100 to 100."""
     flat = np.asarray(rgb, np.uint8).reshape(1, -1, 3)
     return cv2.cvtColor(flat.astype(np.float32) / 255, cv2.COLOR_RGB2LAB).reshape(np.shape(rgb))
@@ -200,7 +200,7 @@ def polygons(mask: np.ndarray) -> list[np.ndarray]:
         for piece in pieces:
             points = cv2.approxPolyDP(piece, 0.5, closed=True).reshape(-1, 2)
             if len(points) >= 3:
-                outlines.append(np.float32(points) + np.float32((left, 0)))
+                outlines.append(points.astype(np.float32) + np.array((left, 0), np.float32))
     return outlines
 
 

@@ -22,6 +22,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, CosineAnnealingWarmResta
 from warmup_scheduler import GradualWarmupScheduler
 
 T = TypeVar("T")
+Number = TypeVar("Number", int, float)
 
 
 class UserError(Exception):
@@ -30,7 +31,8 @@ class UserError(Exception):
 
 def run(main: Callable[[], None]) -> None:
     """Run a script's `main`; what the user can mend is one line on standard error and exit status 1, Ctrl-C is 130."""
-    sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be in another encoding than UTF-8
+    if hasattr(sys.stdout, "reconfigure"):  # names of files may be in another encoding than UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         main()
     except (UserError, OSError) as error:
@@ -52,10 +54,10 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescript
     """Keeps the line breaks of a script's docstring and shows each flag's default."""
 
 
-def number(kind: type, low: float, high: float = float("inf")) -> Callable[[str], float]:
+def number(kind: type[Number], low: float, high: float = float("inf")) -> Callable[[str], Number]:
     """An argparse type: an int or a float within [low, high]."""
 
-    def parse(text: str) -> float:
+    def parse(text: str) -> Number:
         value = kind(text)
         if not low <= value <= high:
             limits = f"at least {low}" if high == float("inf") else f"between {low} and {high}"
@@ -295,7 +297,7 @@ def atomic(path: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def write_json(path: Path, content: dict) -> None:
+def write_json(path: Path, content: dict | list) -> None:
     """Write `content` as readable JSON, atomically."""
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
@@ -341,7 +343,7 @@ def boundary_f1(found: np.ndarray, hair: np.ndarray) -> float:
     radius = max(1, round(0.0075 * float(np.hypot(*hair.shape))))
     disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
     masks = [mask.astype(np.uint8) for mask in (found, hair)]
-    edges = [mask - cv2.erode(mask, np.ones((3, 3), np.uint8)) for mask in masks]
+    edges: list[np.ndarray] = [mask - cv2.erode(mask, np.ones((3, 3), np.uint8)) for mask in masks]
     if not edges[0].any() or not edges[1].any():
         return float(edges[0].any() == edges[1].any())
     near = [cv2.dilate(edge, disk) for edge in edges]

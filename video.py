@@ -106,7 +106,7 @@ class AvWriter:
 
     def close(self) -> None:
         self._file.mux(self._stream.encode())
-        if self._sound:
+        if self._source and self._sound:
             for packet in self._source.demux(self._sound):
                 if packet.dts is not None:
                     packet.stream = self._copy
@@ -120,7 +120,8 @@ class CvWriter:
     """Writes MPEG-4 at a constant rate, without sound."""
 
     def __init__(self, path: Path, rate: float, source: Path) -> None:
-        self._path, self._rate, self._writer = path, rate, None
+        self._path, self._rate = path, rate
+        self._writer: cv2.VideoWriter | None = None
 
     def write(self, frame: np.ndarray, time: float) -> None:
         if self._writer is None:

@@ -38,7 +38,7 @@ MISLEADING = re.compile(r"mammal|explore_\w+_animals|erase|wood|plank|bark|trunk
 # 0 A.D. keeps its textures in a zip: the grounds, and the skins of animals, trunks, ships and walls without figures.
 GAME_TEXTURES = re.compile(
     r"art/textures/(terrain/types/.*|skins/gaia/(trunk|log|dead|.*_trunk|.*stone)[^/]*"
-    r"|skins/skeletal/(animal|horse|fauna|donkey)[^/]*|skins/props/horse/(blanket|hair)[^/]*"
+    r"|skins/skeletal/(animal|horse|fauna|donkey)[^/]*|skins/props/horse/blanket[^/]*"
     r"|skins/structural/(?!.*(paint|statue|foundation|plot|elief|ashoka|sele_apollo))[^/]*)\.dds"
 )
 PHOTO_MAGIC = re.compile(rb"\xff\xd8\xff|RIFF....WEBP", re.DOTALL)

@@ -45,7 +45,7 @@ def draw_head(rng: np.random.Generator, size: int, hair: bool = True) -> tuple[n
         strands = rng.integers(0, 40, (size, size, 1), dtype=np.uint8)
         image = np.where(mask[..., None] > 0, dye.astype(np.uint8) + strands, image)
     face = np.zeros_like(mask)
-    cv2.ellipse(face, (center, (1.7 * radius, 2.1 * radius), 0), 255, -1)
+    cv2.ellipse(face, (tuple(center), (1.7 * radius, 2.1 * radius), 0), 255, -1)
     image[face > 0] = skin
     mask[face > 0] = 0
     for side in (-1, 1):
@@ -88,7 +88,7 @@ def make_korean(root: Path, people: int = 12, photos: int = 3, size: int = 128, 
     for part in (1, 2):
         folder = root / "dataset" / f"partition{part}"
         folder.mkdir(parents=True, exist_ok=True)
-        rows = []
+        rows: list[list] = []
         for person in range(part - 1, people, 2):
             for photo in range(photos):
                 name = f"AP{person:06d}-{photo:03d}.jpg"

@@ -1,5 +1,6 @@
 """The page in a real browser: Chromium from the system's packages, led by Playwright."""
 
+import json
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import cv2
 import numpy as np
@@ -165,6 +167,23 @@ def test_two_visitors_and_their_files(visit, server):
         time.sleep(0.1)
     assert not list(server[1].rglob("2.jpg"))  # who leaves takes the photo along
     assert list(server[1].rglob("1.jpg"))
+
+
+def test_a_made_up_session_leads_to_no_other_folder(server):
+    """Clients choose their session's name, and what a session kept is deleted."""
+    address, folder = server
+    (shelf,) = folder.glob("hair-*")
+    victim = folder / "victim"
+    victim.mkdir()
+    with urlopen(f"{address}config") as answer:
+        events = json.load(answer)["dependencies"]
+    (leaving,) = (event["id"] for event in events if any("unload" in str(target) for target in event["targets"]))
+    for session in ("../victim", f"../../{folder.name}/victim", str(victim), "..", "", "."):
+        body = json.dumps({"fn_index": leaving, "data": [], "session_hash": session}).encode()
+        request = Request(f"{address}gradio_api/run/predict", body, {"Content-Type": "application/json"})
+        with urlopen(request) as answer:
+            assert answer.status == 200
+        assert victim.is_dir() and shelf.is_dir()
 
 
 def test_examples_on_a_telephone(visit):

@@ -1,4 +1,4 @@
-"""data/make_backgrounds.py: what is taken from folders, Qt resource files and a game's zip, and what is not."""
+"""data/make_backgrounds.py and data/hard_backgrounds.py: what is taken, and what is not."""
 
 import sys
 import zipfile
@@ -6,6 +6,7 @@ from io import BytesIO
 from pathlib import Path
 
 import cv2
+import hard_backgrounds
 import make_backgrounds
 import numpy as np
 import pytest
@@ -59,3 +60,32 @@ def test_pictures_inside_qt_resources_and_a_games_zip(tmp_path, monkeypatch):
         archive.writestr("art/textures/ui/session/portraits/king.png.cached.dds", encoded(4, "DDS"))
         archive.writestr("art/textures/skins/skeletal/animal_bear_brown.png.cached.dds", encoded(5, "DDS"))
     assert len(make(monkeypatch, folder)) == 2 + 1 + 3  # the bear in close-ups, too
+
+
+class SegmenterOfRed:
+    """Takes red for hair."""
+
+    threshold = 0.5
+
+    def __init__(self, weights: Path, multi_scale: bool) -> None: ...
+
+    def predict_batch(self, photos: list[np.ndarray]) -> list[np.ndarray]:
+        return [(photo[..., 0] > 200).astype(np.float32) for photo in photos]
+
+
+def test_hard_backgrounds_are_those_taken_for_hair(tmp_path, monkeypatch):
+    monkeypatch.setattr(hard_backgrounds, "HairSegmenter", SegmenterOfRed)
+    picture = np.zeros((200, 200, 3), np.uint8)
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        cv2.imwrite(str(tmp_path / folder / "black.png"), picture)
+        dotted = picture.copy()
+        dotted[100:110, 100:110, 2] = 255  # 0.25% of the picture, 1% of its middle
+        cv2.imwrite(str(tmp_path / folder / "dotted.png"), dotted)
+    backgrounds = ["--backgrounds", str(tmp_path / "a"), str(tmp_path / "b")]
+    output = tmp_path / "hard"
+    arguments = ["--weights", "any", *backgrounds, "--output_dir", str(output), "--least", "0.01"]
+    monkeypatch.setattr(sys, "argv", ["script", *arguments])
+    hard_backgrounds.main()
+    assert [path.resolve().name for path in sorted(output.iterdir())] == ["dotted.png"] * 2
+    assert {path.resolve().parent.name for path in output.iterdir()} == {"a", "b"}
