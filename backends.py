@@ -37,6 +37,8 @@ class Network:
 
 
 class OnnxNetwork(Network):
+    """An `.onnx` file by ONNX Runtime. Raises ValueError for a file or a device that it cannot use."""
+
     backend = "onnx"
 
     def __init__(self, path: Path, device: str = "auto") -> None:
@@ -62,6 +64,8 @@ class OnnxNetwork(Network):
 
 
 class OpenvinoNetwork(Network):
+    """An `.onnx` or `.xml` file by OpenVINO; `precision` is its name for one, such as "f32". Raises ValueError."""
+
     backend = "openvino"
 
     def __init__(self, path: Path, device: str = "auto", precision: str | None = None) -> None:
@@ -91,6 +95,8 @@ class OpenvinoNetwork(Network):
 
 
 class TorchNetwork(Network):
+    """A run folder or a TorchScript file by PyTorch. Raises ValueError for a device that is not there."""
+
     backend = "torch"
 
     def __init__(self, model: "nn.Module", facts: dict, device: str = "auto") -> None:

@@ -211,6 +211,7 @@ class Keeper:
         self.pressed = True
 
     def save(self) -> None:
+        """Save now; of several processes the first does it."""
         if rank() == 0:
             self.state.save(self.path)
         self.saved_at = time.monotonic()

@@ -45,9 +45,11 @@ class FolderIndex:
         return len(self.images)
 
     def photo(self, row: int) -> Path:
+        """The row's photo file."""
         return self.root / self.images[row]
 
     def mask(self, row: int, shape: tuple[int, int]) -> np.ndarray:
+        """The hair as uint8 {0, 1} of `shape` (height, width), the photo's own. Raises UserError."""
         return read_mask(self.root / self.masks[row], shape)
 
     def check(self, row: int) -> None:

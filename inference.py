@@ -319,6 +319,7 @@ def is_video(path: Path) -> bool:
 
 
 def is_photo(path: Path) -> bool:
+    """Whether a file's name is that of a photo."""
     return path.suffix.lower() in PHOTO_SUFFIXES and not path.name.startswith(".")
 
 

@@ -58,6 +58,7 @@ class KoreanIndex:
         return len(self.paths)
 
     def photo(self, row: int) -> Path:
+        """The row's photo file."""
         return self.root / self.paths[row].decode()
 
     def polygon(self, row: int) -> list[np.ndarray]:

@@ -180,6 +180,7 @@ class DiceBCELoss(nn.Module):
         self.bce = smp.losses.SoftBCEWithLogitsLoss()
 
     def forward(self, logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """From logits and masks {0, 1}, float32 (N, 1, H, W), to a scalar."""
         return self.dice(logits, mask) + self.bce(logits, mask)
 
 

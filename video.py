@@ -94,6 +94,7 @@ class AvWriter:
             self._copy = self._file.add_stream_from_template(self._sound)
 
     def write(self, frame: np.ndarray, time: float) -> None:
+        """Add a frame, RGB uint8 (H, W, 3), that is shown from `time`, seconds."""
         import av
 
         even = frame[: frame.shape[0] // 2 * 2, : frame.shape[1] // 2 * 2]  # H.264 halves the colours' resolution
@@ -105,6 +106,7 @@ class AvWriter:
         self._file.mux(self._stream.encode(picture))
 
     def close(self) -> None:
+        """Write what is still to be written, then the sound."""
         self._file.mux(self._stream.encode())
         if self._source and self._sound:
             for packet in self._source.demux(self._sound):
@@ -124,6 +126,7 @@ class CvWriter:
         self._writer: cv2.VideoWriter | None = None
 
     def write(self, frame: np.ndarray, time: float) -> None:
+        """Add a frame, RGB uint8 (H, W, 3); `time` is not used. Raises OSError."""
         if self._writer is None:
             code = cv2.VideoWriter.fourcc(*"mp4v")
             self._writer = cv2.VideoWriter(str(self._path), code, self._rate, frame.shape[1::-1])
@@ -132,6 +135,7 @@ class CvWriter:
         self._writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
 
     def close(self) -> None:
+        """End the file."""
         if self._writer is not None:
             self._writer.release()
 

@@ -64,12 +64,14 @@ class Shelf:
             return self._looks.get(key)
 
     def keep(self, key: tuple[str, str, str], look: Look) -> None:
+        """Put a look at (session, file, backend) here as the newest, and drop the oldest where there is no room."""
         with self._lock:
             self._looks[key] = look
             while len(self._looks) > 1 and sum(kept.bytes for kept in self._looks.values()) > self._most:
                 self._looks.popitem(last=False)
 
     def by_token(self, token: str) -> Look | None:
+        """The look whose pictures have this token in their addresses, if it is still here."""
         with self._lock:
             return next((look for look in self._looks.values() if look.token == token), None)
 
@@ -92,6 +94,7 @@ class Shelf:
         return token
 
     def result(self, token: str) -> Path | None:
+        """The file that was offered under this token, if it is still there."""
         path = self._results.get(token)
         return path if path and path.is_file() else None
 
