@@ -153,19 +153,19 @@ def test_bad_files_get_a_message(visit, tmp_path):
 def test_two_visitors_and_their_files(visit, server):
     one, other = visit(), visit(locale="ko-KR")
     one.set_input_files("#photo input[type=file]", DEMO)
-    other.set_input_files("#photo input[type=file]", ROOT / "demo" / "2.jpg")
+    other.set_input_files("#photo input[type=file]", ROOT / "demo" / "3.jpg")
     for page in (one, other):
         page.wait_for_selector("#pictures figure img")
     assert source(one, "overlay") != source(other, "overlay")
     assert re.search("머리카락이 사진의 .*%", other.inner_text("#words"))
     assert other.get_by_role("tab", name="여러 장").is_visible()
-    assert list(server[1].rglob("2.jpg"))
+    assert list(server[1].rglob("3.jpg"))
     other.close()
     for _ in range(100):
-        if not list(server[1].rglob("2.jpg")):
+        if not list(server[1].rglob("3.jpg")):
             break
         time.sleep(0.1)
-    assert not list(server[1].rglob("2.jpg"))  # who leaves takes the photo along
+    assert not list(server[1].rglob("3.jpg"))  # who leaves takes the photo along
     assert list(server[1].rglob("1.jpg"))
 
 
