@@ -53,8 +53,8 @@ def autocast(device: torch.device, enabled: bool) -> torch.autocast:
 def depthwise_in_float32(model: nn.Module) -> None:
     """Keep a model's depthwise convolutions out of autocast.
 
-    On CPUs their backward pass in bf16 takes two to eight times as long as in float32; they are half of the time of an
-    EfficientNet's step.
+    On CPUs their backward pass takes longer in bf16 than in float32, and it is much of an EfficientNet's step
+    (`benchmarks/training.py` times the whole step).
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1:

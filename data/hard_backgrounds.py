@@ -16,13 +16,14 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from dataset import open_backgrounds  # noqa: E402
-from inference import HairSegmenter, read_photo  # noqa: E402
-from utils import HelpFormatter, number, run  # noqa: E402
+from inference import HairSegmenter  # noqa: E402
+from pictures import read_image  # noqa: E402
+from utils import HelpFormatter, UserError, number, run  # noqa: E402
 
 
 def share_of_hair(segmenter: HairSegmenter, path: Path) -> float:
     """The share of a picture's pixels called hair, in [0, 1]: of the whole or of its middle, whichever is more."""
-    picture = read_photo(path)
+    picture = read_image(path)
     height, width = picture.shape[:2]
     middle = picture[height // 4 : height * 3 // 4, width // 4 : width * 3 // 4].copy()
     return max(float((found >= segmenter.threshold).mean()) for found in segmenter.predict_batch([picture, middle]))
@@ -39,14 +40,18 @@ def main() -> None:
     )
     args = parser.parse_args()
 
-    segmenter = HairSegmenter(args.weights, multi_scale=False)
+    if args.output_dir.exists():
+        raise UserError(f"{args.output_dir}: is there already; remove it, or choose another --output_dir")
+    paths = open_backgrounds(args.backgrounds)
+    try:
+        segmenter = HairSegmenter(args.weights, multi_scale=False)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    picked = [path for path in tqdm(paths, unit="picture") if share_of_hair(segmenter, path) >= args.least]
     args.output_dir.mkdir(parents=True)
-    paths, picked = open_backgrounds(args.backgrounds), 0
-    for path in tqdm(paths, desc="backgrounds", unit="picture"):
-        if share_of_hair(segmenter, path) >= args.least:
-            (args.output_dir / f"{picked:04d}{path.suffix}").symlink_to(path.resolve())  # folders may share names
-            picked += 1
-    print(f"{picked} of {len(paths)} pictures in {args.output_dir}")
+    for i, path in enumerate(picked):  # folders may hold files of the same name
+        (args.output_dir / f"{i:04d}{path.suffix}").symlink_to(path.resolve())
+    print(f"{len(picked)} of {len(paths)} pictures in {args.output_dir}")
 
 
 if __name__ == "__main__":

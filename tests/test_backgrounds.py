@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from utils import UserError
+
 
 def encoded(seed: int, kind: str = "JPEG") -> bytes:
     """A picture of coloured noise in blocks, 400 × 300, above the 40 kB under which files are icons."""
@@ -89,3 +91,16 @@ def test_hard_backgrounds_are_those_taken_for_hair(tmp_path, monkeypatch):
     hard_backgrounds.main()
     assert [path.resolve().name for path in sorted(output.iterdir())] == ["dotted.png"] * 2
     assert {path.resolve().parent.name for path in output.iterdir()} == {"a", "b"}
+    with pytest.raises(UserError, match="is there already"):
+        hard_backgrounds.main()
+
+
+def test_hard_backgrounds_leave_nothing_without_photos_or_weights(tmp_path, monkeypatch):
+    arguments = ["--backgrounds", str(tmp_path), "--weights", "any", "--output_dir", str(tmp_path / "hard")]
+    monkeypatch.setattr(sys, "argv", ["script", *arguments])
+    with pytest.raises(UserError, match="found no photos"):
+        hard_backgrounds.main()
+    cv2.imwrite(str(tmp_path / "one.png"), np.zeros((64, 64, 3), np.uint8))
+    with pytest.raises(FileNotFoundError):
+        hard_backgrounds.main()
+    assert not (tmp_path / "hard").exists()
