@@ -6,6 +6,7 @@ from io import BytesIO
 from pathlib import Path
 
 import cv2
+import draw_tables
 import hard_backgrounds
 import make_backgrounds
 import numpy as np
@@ -104,3 +105,21 @@ def test_hard_backgrounds_leave_nothing_without_photos_or_weights(tmp_path, monk
     with pytest.raises(FileNotFoundError):
         hard_backgrounds.main()
     assert not (tmp_path / "hard").exists()
+
+
+def test_tables_stand_in_the_backgrounds_and_differ(tmp_path, monkeypatch):
+    rooms = tmp_path / "rooms"
+    rooms.mkdir()
+    cv2.imwrite(str(rooms / "green.png"), np.full((50, 70, 3), (0, 255, 0), np.uint8))
+    output = tmp_path / "tables"
+    argv = ["script", "--backgrounds", str(rooms), "--output_dir", str(output), "--number", "8"]
+    monkeypatch.setattr(sys, "argv", argv)
+    draw_tables.main()
+    tables = np.stack([cv2.imread(str(path)) for path in sorted(output.iterdir())])
+    assert tables.shape == (8, draw_tables.SIDE, draw_tables.SIDE, 3)
+    blue, green, red = np.moveaxis(tables.astype(int), -1, 0)
+    assert ((red > green + 10) & (green > blue)).mean((1, 2)).max() > 0.3  # wood
+    assert ((green > 2 * red + 10) & (green > 2 * blue + 10)).any((1, 2)).sum() > 2  # the room
+    assert len(np.unique(tables.mean((1, 2, 3)))) == 8
+    with pytest.raises(UserError, match="is there already"):
+        draw_tables.main()
