@@ -8,7 +8,7 @@ of medians taken in turns hardly do.
 """
 
 import argparse
-import resource
+import re
 import subprocess
 import sys
 import tempfile
@@ -29,16 +29,23 @@ from backends import open_network  # noqa: E402
 
 
 def measure_process(weights: Path, rounds: int) -> None:
-    """The whole of `python inference.py --num 1`, seconds and peak memory."""
-    seconds = []
+    """The whole of `python inference.py --num 1`: seconds and, where there is /proc, peak memory."""
+    # Not wait4's ru_maxrss: it counts what this process, with torch loaded, was before the new program replaced it.
+    status = "import atexit, pathlib, runpy, sys; status = pathlib.Path('/proc/self/status'); sys.argv.pop(0); "
+    status += "atexit.register(lambda: status.exists() and print(status.read_text())); "
+    status += "runpy.run_path(sys.argv[0], run_name='__main__')"
+    arguments = [str(ROOT / "inference.py"), "--num", "1", "--weights", str(weights)]
+    seconds, peak = [], "memory unknown"
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, str(ROOT / "inference.py"), "--num", "1", "--weights", str(weights)]
+        arguments += ["--output_dir", folder]
         for _ in range(rounds + 1):
             start = time.perf_counter()
-            subprocess.run([*command, "--output_dir", folder], check=True, capture_output=True)
+            subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
             seconds.append(time.perf_counter() - start)
-    megabytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    print(f"python inference.py --num 1: {np.median(seconds[1:]):.2f} s, {megabytes:.0f} MB")
+        out = subprocess.run([sys.executable, "-c", status, *arguments], check=True, capture_output=True, text=True)
+    if found := re.search(r"VmHWM:\s*(\d+) kB", out.stdout):
+        peak = f"{int(found[1]) / 1024:.0f} MB"
+    print(f"python inference.py --num 1: {np.median(seconds[1:]):.2f} s, {peak}")
 
 
 def measure_backends(weights: Path, size: int, rounds: int) -> None:
