@@ -91,30 +91,6 @@ def paste(
     return canvas, canvas_mask
 
 
-def dye(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Turn the hair grey, white or any colour, of which data sets have too little to learn that it is hair, too.
-
-    Unlike `render.recolor`, which keeps the lightness, this bleaches: black hair becomes white hair.
-
-    Args:
-        image: RGB uint8 (H, W, 3).
-        mask: uint8 {0, 1} (H, W).
-        rng: decides on colour, opacity and how much the strands differ.
-
-    Returns:
-        RGB uint8 (H, W, 3); the photo itself where there is no hair.
-    """
-    if not mask.any():
-        return image
-    grey = rng.uniform(60, 255)
-    color = grey + rng.uniform(0, 1) ** 3 * (rng.integers(0, 256, 3) - grey)  # most often nearly grey
-    light = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    strands = 1 + rng.uniform(0.4, 1.2) * (light / max(8, light[mask > 0].mean()) - 1)
-    cover = rng.uniform(0.5, 1) * cv2.blur(mask.astype(np.float32), (5, 5))[..., None]
-    dyed = image + cover * (color * strands.clip(0, 3)[..., None] - image)
-    return dyed.clip(0, 255).astype(np.uint8)
-
-
 def put_hat(
     image: np.ndarray, mask: np.ndarray, fabric: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -21,7 +21,7 @@ from torch import Generator, Tensor, randint, randperm
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from tqdm import tqdm
 
-from augment import dye, paste, put_hat
+from augment import paste, put_hat
 from korean import SPLIT_SEED, KoreanIndex, open_korean
 from pictures import check_picture, check_proportions, read_image, read_mask
 from render import encode
@@ -302,10 +302,10 @@ class HairDataset(Dataset):
     def _recompose(
         self, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """8% of photos are dyed, 14% get a hat, 13% go onto a background, 6% onto a photo, 17% become a background."""
+        """Of the photos 14% get a hat, 13% go onto a background, 6% onto another photo; 17% become a background."""
         draw = rng.random()
         if draw < 0.5:
-            return (dye(image, mask, rng) if draw < 0.08 else image), mask
+            return image, mask
         if 0.64 <= draw < 0.7:
             return paste(image, mask, *self.photos.load(int(rng.integers(len(self.photos)))), rng)
         background = read_image(self.backgrounds[int(rng.integers(len(self.backgrounds)))])

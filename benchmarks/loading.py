@@ -175,7 +175,8 @@ def measure_workers(root: Path, method: str) -> dict[str, float]:
 
 
 def measure_rate(root: Path, strength: str, photos: int) -> dict[str, float]:
-    """Photos a second, and CPU ms a photo, of one worker and of decoding the same files alone, measured in turns."""
+    """Photos a second, and CPU ms a photo, of one worker and of decoding alone, in turns, a core for each."""
+    cv2.setNumThreads(0)  # decoding has one core, as the worker has
     loader = _loader(root, strength, 1, photos)
     list(loader)  # starts the worker, fills the page cache
     worker, rounds = loader._iterator._workers[0].pid, 3
@@ -207,7 +208,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=ROWS, help="fewer for a quick look (default: the real number)")
     rows = parser.parse_args().rows
-    cv2.setNumThreads(0)
     with tempfile.TemporaryDirectory(prefix="loading-") as folder:
         root = Path(folder)
         csv_bytes = make_full_size(root, rows)
