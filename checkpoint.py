@@ -47,6 +47,7 @@ class State:
     scaler: torch.amp.GradScaler
     steps_per_epoch: int  # of the optimizer
     recipe: dict  # the flags of ORDER and RATES
+    teacher: nn.Module | None = None  # as models.Teacher; comes from its own files
     epoch: int = 0  # finished epochs
     batch: int = 0  # finished batches of the epoch under way
     loss_sum: float = 0.0  # over those batches

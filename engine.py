@@ -84,7 +84,8 @@ def train_one_epoch(
     """Train on what is left of the epoch.
 
     Args:
-        state: is advanced; `state.batch` batches are done already and the loader gives the others.
+        state: is advanced; `state.batch` batches are done already and the loader gives the others. A
+            `state.teacher` has a say in the targets.
         loader: gives photos uint8 (N, 3, S, S), masks uint8 {0, 1} (N, 1, S, S) and the photos' numbers.
         normalise: from these photos to the network's input, as `models.Normalise`.
         loss_fn: from float32 logits and masks to a scalar.
@@ -115,10 +116,13 @@ def train_one_epoch(
         torch.manual_seed(_dropout_seed(args.seed, state))
         waits = processes() > 1 and not is_step
         with cast(DistributedDataParallel, state.network).no_sync() if waits else contextlib.nullcontext():
-            images = normalise(images.to(device, non_blocking=True, memory_format=torch.channels_last))
+            images = images.to(device, non_blocking=True, memory_format=torch.channels_last)
+            targets = masks.to(device, non_blocking=True).float()
             with autocast(device, args.apex):
-                logits = state.network(images)
-            loss = loss_fn(logits.float(), masks.to(device, non_blocking=True).float())
+                if state.teacher is not None:
+                    targets = state.teacher(images, targets)
+                logits = state.network(normalise(images))
+            loss = loss_fn(logits.float(), targets)
             state.scaler.scale(loss / group).backward()
         losses.append((loss.detach(), numbers))
         state.batch += 1
@@ -383,6 +387,7 @@ def build_state(args: Namespace, device: torch.device, photos: int) -> tuple[Sta
         scaler=torch.amp.GradScaler(device.type, enabled=args.apex and half_precision(device) == torch.float16),
         steps_per_epoch=steps,
         recipe={key: found[key] for key in ORDER + RATES},
+        teacher=models.Teacher([Path(run) for run in args.teacher]).to(device).eval() if args.teacher else None,
     )
     data = {"data": [str(folder) for folder in args.data_dir], "fold": args.fold, "n_folds": args.n_folds}
     return state, {"mean": mean, "std": std, "threshold": 0.5, **data}

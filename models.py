@@ -122,11 +122,17 @@ def load_encoder(model: SegmentationModel, path: Path) -> None:
     model.encoder.load_state_dict({key: body[key] for key in own})
 
 
+def load_run(folder: Path, flag: str) -> tuple[SegmentationModel, dict]:
+    """`load_model` of a run that training scripts made. Raises UserError, with the flag that named it, for others."""
+    model, facts = load_model(folder)
+    if not {"mean", "std"} <= facts.keys():
+        raise UserError(f"{folder / 'config.json'}: no mean and std in it; {flag} names a run of this project")
+    return model, facts
+
+
 def load_weights(model: nn.Module, folder: Path) -> dict:
     """Start a network from the weights of a run folder. Returns the run's facts; raises UserError where they differ."""
-    trained, facts = load_model(folder)
-    if not {"mean", "std"} <= facts.keys():
-        raise UserError(f"{folder / 'config.json'}: no mean and std in it; --weights names a run of this project")
+    trained, facts = load_run(folder, "--weights")
     try:
         model.load_state_dict(trained.state_dict())
     except RuntimeError as error:
@@ -182,6 +188,26 @@ class DiceBCELoss(nn.Module):
     def forward(self, logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """From logits and masks {0, 1}, float32 (N, 1, H, W), to a scalar."""
         return self.dice(logits, mask) + self.bce(logits, mask)
+
+
+class Teacher(nn.Module):
+    """Trained networks to learn from: their mean probability and the mask make the target, half and half.
+
+    Knowledge distillation (Hinton et al., 2015, https://arxiv.org/abs/1503.02531): a larger network, or several, that
+    have seen the same photos do not repeat the slips of the hand that drew a mask, and say where they doubt.
+    """
+
+    def __init__(self, runs: Sequence[Path]) -> None:
+        """Args: `runs`, folders of trained models of any encoder and decoder. Raises UserError."""
+        super().__init__()
+        pairs = [load_run(run, "--teacher") for run in runs]
+        self.networks = nn.ModuleList(nn.Sequential(Normalise(f["mean"], f["std"]), model) for model, f in pairs)
+
+    @torch.no_grad()
+    def forward(self, photos: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+        """From photos uint8 (N, 3, S, S) and masks {0, 1} (N, 1, S, S) to targets, float32 in [0, 1]."""
+        found = torch.stack([network(photos).float().sigmoid() for network in self.networks])
+        return (masks + found.mean(0)) / 2
 
 
 def build_loss(name: str) -> nn.Module:

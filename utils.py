@@ -102,6 +102,9 @@ def training_parser(usage: str, data_dir: str, name: str) -> argparse.ArgumentPa
     train.add_argument(
         "--loss", choices=["dice_bce", "dice", "bce", "focal", "lovasz"], default="dice_bce", help="loss"
     )
+    train.add_argument(
+        "--teacher", nargs="+", default=[], metavar="RUN", help="trained models whose masks are half of what is learnt"
+    )
     train.add_argument("--encoder_lr", type=number(float, 0), default=3e-5, help="encoder's rate before the warm-up")
     train.add_argument("--decoder_lr", type=number(float, 0), help="decoder's rate; as the encoder's where not given")
     train.add_argument("--weight_decay", type=number(float, 0), default=1e-6, help="of AdamW")
@@ -165,6 +168,8 @@ def parse_training(parser: argparse.ArgumentParser) -> argparse.Namespace:
         raise UserError(
             f"--fold {args.fold} is out of range: with --n_folds {args.n_folds} the last is {args.n_folds - 1}"
         )
+    if args.teacher and args.loss in ("focal", "lovasz"):
+        raise UserError(f"--loss {args.loss} takes no half-hair; with --teacher use dice_bce, dice or bce")
     if args.decoder_lr is None:
         args.decoder_lr = args.encoder_lr
     return args

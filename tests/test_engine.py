@@ -114,6 +114,32 @@ def test_frozen_encoder(photos: tuple[PhotoSet, PhotoSet], parse: Callable[..., 
     assert changed == [{"decoder", "segmentation_head"}, {"encoder", "decoder", "segmentation_head"}]
 
 
+def test_a_teacher_has_half_the_say(
+    photos: tuple[PhotoSet, PhotoSet], parse: Callable[..., Namespace], tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    runs = [tmp_path / name for name in ("one", "two")]
+    networks = [models.build_model("tu-test_efficientnet", decoder).eval() for decoder in ("Unet", "FPN")]
+    facts = [{"mean": MEAN_STD[0], "std": MEAN_STD[1]}, {"mean": (0.5,) * 3, "std": (0.5,) * 3}]
+    for run_, network, fact in zip(runs, networks, facts, strict=True):
+        models.save_model(network, run_, fact)
+    args = parse(*TINY, "--teacher", *runs)
+    state, loader, _ = build(args, photos)
+    bce, targets = models.build_loss("bce"), []
+    engine.train_one_epoch(
+        state, loader, NORMALISE, lambda logits, target: targets.append(target) or bce(logits, target), CPU, args
+    )
+    sampler = loader.sampler
+    sampler.start = 0
+    images, masks, _ = next(iter(loader))
+    with torch.no_grad():
+        found = [
+            network(models.Normalise(**fact)(images)).sigmoid() for network, fact in zip(networks, facts, strict=True)
+        ]
+    assert len(targets) == len(loader) and state.teacher.training is False
+    torch.testing.assert_close(targets[0], masks.float() / 2 + sum(found) / 4)
+
+
 def test_training_starts_from_weights_and_their_architecture(
     photos: tuple[PhotoSet, PhotoSet], parse: Callable[..., Namespace], tmp_path: Path
 ) -> None:

@@ -158,10 +158,12 @@ def test_weights_to_start_from_must_have_their_facts(run_folder: Path, tmp_path:
     folder = Path(shutil.copytree(run_folder, tmp_path / "run"))
     config = json.loads((folder / "config.json").read_text())
     model, _ = models.load_model(folder)
+    make_teacher = lambda: models.Teacher([folder])
     for without in ({}, {"threshold": 0.5}, None, 3):
         (folder / "config.json").write_text(json.dumps(config | {models.FACTS: without}))
-        with pytest.raises(UserError, match="run"):
-            models.load_weights(model, folder)
+        for flag, load in (("weights", lambda: models.load_weights(model, folder)), ("teacher", make_teacher)):
+            with pytest.raises(UserError, match=f"--{flag} names a run|not a model that can be loaded"):
+                load()
 
 
 @pytest.mark.parametrize("text", ["", "[]", "3", '"머리"', "{", '{"encoder_name": 1}', "null"])

@@ -73,6 +73,7 @@ def test_what_follows_from_other_flags(monkeypatch: pytest.MonkeyPatch) -> None:
         ("--img_size 256 512", "--size_epochs needs as many numbers"),
         ("--img_size 250", "--img_size 250 is not a multiple of 32"),
         ("--fold 5", "--fold 5 is out of range"),
+        ("--teacher a --loss lovasz", "--loss lovasz takes no half-hair"),
         ("--resume nowhere", r"no args\.json there"),
     ],
 )
