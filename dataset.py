@@ -350,7 +350,7 @@ class EpochSampler(Sampler):
 
 
 def _start_worker(_: int) -> None:
-    np.empty(31 << 20, np.uint8)  # glibc now keeps freed blocks up to this size, photos, instead of asking for them anew
+    np.empty(31 << 20, np.uint8)  # from now on glibc keeps freed blocks up to this size, and asks for no new pages
     cv2.setNumThreads(0)  # each worker is one process on one core already
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches workers too; the training ends them when it is ready
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the training's handler, which a forked worker inherits
