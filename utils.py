@@ -302,6 +302,16 @@ def atomic(path: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Give a folder to fill that becomes `path` only if the block succeeds. Raises UserError where `path` exists."""
+    if path.exists():
+        raise UserError(f"{path}: is there already; remove it, or choose another --output_dir")
+    with atomic(path) as folder:
+        folder.mkdir()
+        yield folder
+
+
 def write_json(path: Path, content: dict | list) -> None:
     """Write `content` as readable JSON, atomically."""
     with atomic(path) as temporary:

@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT))
 from dataset import open_backgrounds  # noqa: E402
 from pictures import read_image  # noqa: E402
 from render import encode  # noqa: E402
-from utils import HelpFormatter, UserError, number, run  # noqa: E402
+from utils import HelpFormatter, new_folder, number, run  # noqa: E402
 
 SIDE = 640  # of a picture
 BOARD = 1024  # of the table's top before it is turned and seen from an angle
@@ -99,13 +99,11 @@ def main() -> None:
     parser.add_argument("--number", type=number(int, 1), default=1000, help="of tables")
     args = parser.parse_args()
 
-    if args.output_dir.exists():
-        raise UserError(f"{args.output_dir}: is there already; remove it, or choose another --output_dir")
     rooms, rng = open_backgrounds(args.backgrounds), np.random.default_rng(0)
-    args.output_dir.mkdir(parents=True)
-    for i in tqdm(range(args.number), unit="picture"):
-        room = read_image(rooms[rng.integers(len(rooms))])
-        (args.output_dir / f"{i:04d}.jpg").write_bytes(encode(draw_table(room, rng), ".jpg"))
+    with new_folder(args.output_dir) as folder:
+        for i in tqdm(range(args.number), unit="picture"):
+            room = read_image(rooms[rng.integers(len(rooms))])
+            (folder / f"{i:04d}.jpg").write_bytes(encode(draw_table(room, rng), ".jpg"))
     print(f"{args.number} pictures in {args.output_dir}")
 
 

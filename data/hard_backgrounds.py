@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT))
 from dataset import open_backgrounds  # noqa: E402
 from inference import HairSegmenter  # noqa: E402
 from pictures import read_image  # noqa: E402
-from utils import HelpFormatter, UserError, number, run  # noqa: E402
+from utils import HelpFormatter, UserError, new_folder, number, run  # noqa: E402
 
 
 def share_of_hair(segmenter: HairSegmenter, path: Path) -> float:
@@ -40,17 +40,15 @@ def main() -> None:
     )
     args = parser.parse_args()
 
-    if args.output_dir.exists():
-        raise UserError(f"{args.output_dir}: is there already; remove it, or choose another --output_dir")
     paths = open_backgrounds(args.backgrounds)
     try:
         segmenter = HairSegmenter(args.weights, multi_scale=False)
     except ValueError as error:
         raise UserError(str(error)) from error
-    picked = [path for path in tqdm(paths, unit="picture") if share_of_hair(segmenter, path) >= args.least]
-    args.output_dir.mkdir(parents=True)
-    for i, path in enumerate(picked):  # folders may hold files of the same name
-        (args.output_dir / f"{i:04d}{path.suffix}").symlink_to(path.resolve())
+    with new_folder(args.output_dir) as folder:
+        picked = [path for path in tqdm(paths, unit="picture") if share_of_hair(segmenter, path) >= args.least]
+        for i, path in enumerate(picked):  # folders may hold files of the same name
+            (folder / f"{i:04d}{path.suffix}").symlink_to(path.resolve())
     print(f"{len(picked)} of {len(paths)} pictures in {args.output_dir}")
 
 

@@ -14,6 +14,7 @@ Its photos `chelsea`, `coffee` and `rocket` stay out: benchmarks/robustness.py s
 import argparse
 import io
 import re
+import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from utils import HelpFormatter, UserError, new_folder, run  # noqa: E402
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".rcc", ".zip")
 TEXTURES = ["brick", "cell", "coins", "grass", "gravel", "horse", "hubble_deep_field", "ihc", "moon", "motorcycle_left"]
@@ -65,7 +72,7 @@ def game_textures(path: Path) -> Iterator[tuple[str, np.ndarray]]:
 def pictures_in(path: Path) -> Iterator[tuple[str, np.ndarray | None]]:
     """Name and pixels, BGR or BGRA uint8, of what a file holds: one picture, or those of a `.zip` or Qt's `.rcc`."""
     if path.suffix == ".zip":
-        yield from game_textures(path)
+        yield from game_textures(path) if zipfile.is_zipfile(path) else ()
         return
     data = path.read_bytes()
     starts = [found.start() for found in PHOTO_MAGIC.finditer(data)] if path.suffix == ".rcc" else [0]
@@ -82,6 +89,8 @@ def read_pictures(path: Path) -> Iterator[np.ndarray]:
             if path.suffix == ".rcc":  # a drawing
                 continue
             left, top, width, height = cv2.boundingRect((picture[..., 3] > 127).view(np.uint8))
+            if min(width, height) == 0:
+                continue
             picture = picture[top : top + height, left : left + width]
             alpha = picture[..., 3:] / 255
             picture = (picture[..., :3] * alpha + 128 * (1 - alpha)).astype(np.uint8)
@@ -92,30 +101,36 @@ def read_pictures(path: Path) -> Iterator[np.ndarray]:
             yield picture[height // 4 : height * 3 // 4, width // 4 : width * 3 // 4]
 
 
+def find_files(folders: list[Path]) -> list[Path]:
+    """Picture files and archives in folders with all that is in them. Raises UserError for a folder that is none."""
+    if missing := [folder for folder in folders if not folder.is_dir()]:
+        raise UserError(f"{missing[0]}: no such folder; --input names folders with pictures")
+    files = sorted(path for folder in folders for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    return [path for path in files if path.stat().st_size > 40_000 and not LEFT_OUT.search(str(path))]
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--input", type=Path, nargs="+", required=True, help="folders, read with all that is in them")
-    default = Path(__file__).parent / "backgrounds"
-    parser.add_argument("--output_dir", type=Path, default=default, help="(default: data/backgrounds)")
+    parser.add_argument("--output_dir", type=Path, default=ROOT / "data/backgrounds", help="a new folder")
     args = parser.parse_args()
-    args.output_dir.mkdir(parents=True, exist_ok=True)
-    files = sorted(path for folder in args.input for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    files = [path for path in files if path.stat().st_size > 40_000 and not LEFT_OUT.search(str(path))]
+
+    files = find_files(args.input) + sorted(scikit_image_textures())
     seen: set[bytes] = set()
-    for path in files + sorted(scikit_image_textures()):
-        for picture in read_pictures(path):
+    with new_folder(args.output_dir) as folder:
+        for picture in (picture for path in tqdm(files, unit="file") for picture in read_pictures(path)):
             # One wallpaper comes in many sizes and in a light and a dark form: keep what differs when seen small.
-            if not picture.size:
-                continue
             key = (cv2.resize(picture, (16, 16), interpolation=cv2.INTER_AREA) // 24).tobytes()
             if key in seen:
                 continue
             scale = min(1.0, 1024 / max(picture.shape[:2]))
             picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-            cv2.imwrite(str(args.output_dir / f"{len(seen):03d}.jpg"), picture, [cv2.IMWRITE_JPEG_QUALITY, 92])
+            cv2.imwrite(str(folder / f"{len(seen):03d}.jpg"), picture, [cv2.IMWRITE_JPEG_QUALITY, 92])
             seen.add(key)
+        if not seen:
+            raise UserError(f"{args.input[0]}: no usable pictures there; see --help for packages that have some")
     print(f"{len(seen)} pictures in {args.output_dir}")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

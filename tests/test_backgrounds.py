@@ -65,6 +65,76 @@ def test_pictures_inside_qt_resources_and_a_games_zip(tmp_path, monkeypatch):
     assert len(make(monkeypatch, folder)) == 2 + 1 + 3  # the bear in close-ups, too
 
 
+def test_stamps_stand_on_grey_and_drawings_stay_out(tmp_path, monkeypatch):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    picture = Image.open(BytesIO(encoded(0))).convert("RGBA")
+    picture.putalpha(Image.new("L", picture.size))
+    picture.save(folder / "invisible.png")
+    picture.paste(Image.open(BytesIO(encoded(0))).crop((50, 40, 350, 240)), (50, 40))
+    picture.save(folder / "stamp.png")
+    Image.open(BytesIO(encoded(1))).convert("L").save(folder / "grey.png")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (140, 400, 3), np.uint8)).save(folder / "low.png")
+    stream = BytesIO()
+    picture.save(stream, "WEBP", lossless=True)
+    (folder / "drawings.rcc").write_bytes(b"qres" + stream.getvalue())
+    (folder / "no.zip").write_bytes(encoded(2))
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff" + encoded(3)[3000:])
+    found = make(monkeypatch, folder)
+    assert [picture.shape for picture in found] == [(200, 300, 3)]  # what can be seen of the stamp
+    expected = cv2.imdecode(np.frombuffer(encoded(0), np.uint8), cv2.IMREAD_COLOR)[40:240, 50:350]
+    assert np.abs(found[0].astype(int) - expected).mean() < 10
+
+
+def test_half_transparent_pixels_are_mixed_with_grey(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 256, (200, 300, 4), np.uint8)
+    picture[..., 3] = 204
+    cv2.imwrite(str(tmp_path / "glass.png"), picture)
+    (mixed,) = make_backgrounds.read_pictures(tmp_path / "glass.png")
+    assert np.abs(mixed - (picture[..., :3] * 0.8 + 128 * 0.2)).max() <= 1
+
+
+def test_textures_of_scikit_image_where_it_is_installed(monkeypatch):
+    names = {path.stem for path in make_backgrounds.scikit_image_textures()}
+    assert {"brick", "grass", "gravel"} <= names <= set(make_backgrounds.TEXTURES)
+    monkeypatch.setitem(sys.modules, "skimage", None)
+    assert make_backgrounds.scikit_image_textures() == []
+
+
+def test_folders_without_pictures_leave_nothing(tmp_path, monkeypatch):
+    folder = tmp_path / "in"
+    with pytest.raises(UserError, match="in: no such folder"):
+        make(monkeypatch, folder)
+    folder.mkdir()
+    with pytest.raises(UserError, match="no usable pictures"):
+        make(monkeypatch, folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+@pytest.mark.parametrize(
+    ("script", "flags"),
+    [
+        (make_backgrounds, "--input in"),
+        (draw_tables, "--backgrounds in"),
+        (hard_backgrounds, "--backgrounds in --weights any"),
+    ],
+)
+def test_an_interrupted_script_leaves_no_folder(script, flags, tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jpg").write_bytes(encoded(0))
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(script, "tqdm", interrupt)
+    monkeypatch.setattr(hard_backgrounds, "HairSegmenter", SegmenterOfRed)
+    monkeypatch.setattr(sys, "argv", ["script", *flags.split(), "--output_dir", "out"])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        script.main()
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
 class SegmenterOfRed:
     """Takes red for hair."""
 
