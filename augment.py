@@ -1,6 +1,7 @@
 """What training does to a photo and its mask before the network sees them."""
 
 import os
+from functools import partial
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else every worker asks the network for a newer version
 
@@ -9,28 +10,32 @@ import cv2
 import numpy as np
 from albumentations.pytorch import ToTensorV2
 
+from geometry import fit_square
+
 
 def eval_transform(size: int) -> A.Compose:
-    """Photo and mask to a square of `size`, proportions kept; the same as `inference.preprocess` (a test compares)."""
-    return A.Compose([*_letterbox(size), ToTensorV2()], strict=True)
+    """Photo and mask to a square of `size`, as inference brings them there."""
+    return A.Compose([_letterbox(size), ToTensorV2()], strict=True)
 
 
 def train_transform(strength: str, size: int) -> A.Compose:
     """Augmentations `none`, `light` or `heavy`: geometry on both, photometry on the photo. All stays uint8."""
-    steps = {"none": _letterbox, "light": _light, "heavy": _heavy}[strength](size)
+    steps = {"none": lambda size: [_letterbox(size)], "light": _light, "heavy": _heavy}[strength](size)
     return A.Compose([*steps, ToTensorV2()], strict=True)
 
 
-def _letterbox(size: int) -> list:
-    return [
-        A.LongestMaxSize(size, area_for_downscale="image", mask_interpolation=cv2.INTER_NEAREST_EXACT),
-        A.PadIfNeeded(size, size),
-    ]
+def _letterbox(size: int) -> A.Lambda:
+    fit = partial(_fit, size=size)
+    return A.Lambda(image=fit, mask=partial(fit, interpolation=cv2.INTER_NEAREST_EXACT), name="letterbox")
+
+
+def _fit(picture: np.ndarray, size: int, interpolation: int | None = None, **_: object) -> np.ndarray:
+    return fit_square(picture, size, interpolation)  # a function of its own, since spawned workers are sent its name
 
 
 def _light(size: int) -> list:
     return [
-        *_letterbox(size),
+        _letterbox(size),
         A.HorizontalFlip(p=0.5),
         A.Affine(scale=(0.9, 1.1), rotate=(-10, 10), translate_percent=(-0.05, 0.05), p=0.5),
         A.RandomBrightnessContrast(p=0.3),
@@ -47,7 +52,7 @@ def _heavy(size: int) -> list:
         mask_interpolation=cv2.INTER_NEAREST_EXACT,
     )
     return [
-        A.OneOf([crop, A.Sequential(_letterbox(size))], p=1),
+        A.OneOf([crop, _letterbox(size)], p=1),
         A.HorizontalFlip(p=0.5),
         A.Affine(scale=(0.7, 1.25), rotate=(-35, 35), shear=(-8, 8), translate_percent=(-0.12, 0.12), p=0.5),
         A.RandomBrightnessContrast(0.25, 0.25, p=0.5),

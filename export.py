@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+import geometry
 import inference
 from backends import METADATA, Network, TorchNetwork, fingerprint, open_network
 from utils import HelpFormatter, UserError, atomic, number, run
@@ -168,7 +169,7 @@ def quantise(source: Path, path: Path, facts: dict, photos: list[Path]) -> None:
 def _inputs(photos: list[Path], facts: dict, size: int | None = None) -> np.ndarray:
     images = [inference.read_photo(photo) for photo in photos]
     size = size or facts["img_size"]
-    return np.stack([inference.preprocess(image, size, facts["mean"], facts["std"]) for image in images])
+    return np.stack([geometry.preprocess(image, size, facts["mean"], facts["std"]) for image in images])
 
 
 def compare(one: Network, other: Network, inputs: list[np.ndarray], threshold: float) -> tuple[float, float]:
@@ -316,7 +317,7 @@ def _dice(network: Network, inputs: list[np.ndarray], photos: list[Path], facts:
     for photo, batch in zip(photos, inputs, strict=True):
         shape = inference.read_photo(photo).shape[:2]
         truth = read_mask(next((photo.parents[1] / "mask").glob(f"{photo.stem}.*")), shape) > 0
-        found = inference.restore(inference.sigmoid(network(batch)[0, 0]), shape) >= facts["threshold"]
+        found = geometry.restore(inference.sigmoid(network(batch)[0, 0]), shape) >= facts["threshold"]
         hits, total = hits + 2 * np.count_nonzero(truth & found), total + truth.sum() + found.sum()
     return float(hits / total) if total else 1.0
 

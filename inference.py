@@ -29,11 +29,12 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 import render
 from backends import BACKENDS, Network, fingerprint, open_network
+from geometry import crops_around, preprocess, restore
 
 # OpenCV and Pillow would add lines of their own to the one that names a damaged file.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 if "OPENCV_LOG_LEVEL" not in os.environ:
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    (cv2.utils.logging if hasattr(cv2.utils, "logging") else cv2).setLogLevel(0)  # silent, in OpenCV 5 and 4
 Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit warns too early for MAX_PIXELS, which read_photo enforces
 HERE = Path(__file__).resolve().parent
 DEFAULT_WEIGHTS = HERE / "weights" / "timm-tf_efficientnet_lite0_Unet_wild"
@@ -81,78 +82,9 @@ def read_photo(path: Path) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
 
 
-def letterbox(height: int, width: int, size: int) -> tuple[slice, slice]:
-    """Where a photo of height × width, shrunk or grown to fit, lies in the middle of a square of `size`."""
-    scale = size / max(height, width)
-    height, width = max(1, round(height * scale)), max(1, round(width * scale))
-    top, left = (size - height) // 2, (size - width) // 2
-    return np.s_[top : top + height, left : left + width]
-
-
-def preprocess(image: np.ndarray, size: int, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
-    """Bring a photo, RGB uint8 (H, W, 3), to the network's input, float32 (3, size, size).
-
-    The same as `augment.eval_transform` without its imports; a test compares the two.
-    """
-    window = letterbox(image.shape[0], image.shape[1], size)
-    height, width = (side.stop - side.start for side in window)
-    shrinks = max(image.shape[:2]) > size
-    square = np.zeros((size, size, 3), np.uint8)
-    square[window] = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    # (x / 255 - mean) / std in one multiplication and one subtraction
-    means, deviations = np.array(mean, np.float32), np.array(std, np.float32)
-    scaled = square * (1 / (255 * deviations)) - means / deviations
-    return np.ascontiguousarray(scaled.astype(np.float32).transpose(2, 0, 1))
-
-
-def restore(square: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """Bring the network's probabilities, float32 (S, S), back to a photo's `shape` (H, W, …): undo `preprocess`.
-
-    Probabilities, not a mask, are brought to the photo's size: a mask's edge would become a staircase.
-    """
-    window = square[letterbox(shape[0], shape[1], square.shape[0])]
-    full = cv2.resize(window, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
-    return np.clip(full, 0, 1, out=full)
-
-
 def sigmoid(logits: np.ndarray) -> np.ndarray:
     """Logits to probabilities, without overflow for large negative ones."""
     return 0.5 * (np.tanh(0.5 * logits) + 1)
-
-
-def crops_around(found: np.ndarray, shape: Sequence[int], most: int = 6) -> list[tuple[slice, slice]]:
-    """Squares of a photo in which its small heads are as large as in a portrait.
-
-    Args:
-        found: uint8 {0, 1} (h, w), where the first look suspects hair, the photo's proportions at any size.
-        shape: the photo's (H, W, …).
-        most: as many squares at most, the largest hair first.
-
-    Returns:
-        Slices of the photo, one for each group of heads; none for heads that fill enough of the frame.
-    """
-    count, _, stats, _ = cv2.connectedComponentsWithStats(found)
-    scale = max(shape[:2]) / max(found.shape)
-    squares: list[list[float]] = []
-    for number in sorted(range(1, count), key=lambda n: -stats[n, cv2.CC_STAT_AREA]):
-        x, y, width, height, area = stats[number]
-        if area < 8:
-            continue
-        reach = 1.25 * max(width, height)  # half the square's side: the hair fills 40% of it
-        square = [x + width / 2 - reach, y + height / 2 - reach, x + width / 2 + reach, y + height / 2 + reach]
-        for other in [
-            s for s in squares if s[0] < square[2] and square[0] < s[2] and s[1] < square[3] and square[1] < s[3]
-        ]:
-            squares.remove(other)
-            square = [*np.minimum(square[:2], other[:2]), *np.maximum(square[2:], other[2:])]
-        squares.append(square)
-    crops = []
-    for left, top, right, bottom in squares[:most]:
-        if max(right - left, bottom - top) < 0.6 * max(found.shape):
-            low = np.maximum(0, np.floor(np.multiply((top, left), scale))).astype(int)
-            high = np.minimum(shape[:2], np.ceil(np.multiply((bottom, right), scale))).astype(int)
-            crops.append(np.s_[low[0] : high[0], low[1] : high[1]])
-    return crops
 
 
 class HairSegmenter:
@@ -164,8 +96,8 @@ class HairSegmenter:
         backend: `onnx`, `openvino` (both read `model.onnx`), `torch`, or `auto`: ONNX where the file is there, by
             OpenVINO if that is installed, else by ONNX Runtime; torch for a folder without one.
         device: `auto`, `cpu`, or another that the backend has (`cuda`, `mps`; `gpu` of OpenVINO).
-        img_size: the network sees the photo with its longer side brought to this many pixels, a multiple of 32; the
-            size that it was trained at if None.
+        img_size: the network sees the photo in a square of this many pixels, a multiple of 32, its shorter side
+            stretched by 1.4 at most (`geometry.letterbox`); the size that it was trained at if None.
         tta: average over the photo, its mirror image, and both at 3/4 and 5/4 of the size: better, six times slower.
         refine: draw the hair's edges to the photo's own.
         multi_scale: look again, closer, where the first look suspects heads that fill little of the frame.
@@ -257,7 +189,8 @@ class HairSegmenter:
         """A first look's probabilities, (S, S), to the photo's own size, with closer looks and edges as asked."""
         full = restore(square, photo.shape)
         if self.multi_scale:
-            small = square[letterbox(photo.shape[0], photo.shape[1], self.img_size)]
+            shrunk = [max(1, round(side * self.img_size / max(full.shape))) for side in full.shape[::-1]]
+            small = cv2.resize(full, shrunk, interpolation=cv2.INTER_NEAREST)
             for crop in crops_around((small >= 0.15).astype(np.uint8), photo.shape):
                 closer = np.ascontiguousarray(photo[crop])
                 found = restore(self._look([closer])[0], closer.shape)

@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import export  # noqa: E402
+import geometry  # noqa: E402
 import inference  # noqa: E402
 from backends import open_network  # noqa: E402
 
@@ -72,7 +73,7 @@ def measure_backends(weights: Path, size: int, rounds: int) -> None:
             networks[f"OpenVINO {precision}"] = open_network(onnx, "openvino", "cpu", precision)
     facts = networks["ONNX Runtime"].facts
     photo = inference.read_photo(ROOT / "demo" / "1.jpg")
-    inputs = inference.preprocess(photo, size, facts["mean"], facts["std"])[None]
+    inputs = geometry.preprocess(photo, size, facts["mean"], facts["std"])[None]
     times = export.time_in_turns(networks, inputs, rounds)
     reference = inference.sigmoid(networks["PyTorch"](inputs)) >= facts["threshold"]
     print(f"one photo of {size}×{size}:")

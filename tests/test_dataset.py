@@ -253,7 +253,7 @@ def test_augmentations_differ_between_workers_and_epochs_and_follow_the_seed(cel
     loader.sampler.epoch = 1
     second = loaded(loader)
     seen = {tuple(image.flatten().tolist()) for image in first + second}
-    assert len(seen) >= 13  # a few draw no change at all; workers or epochs that repeat would leave 8 or fewer
+    assert len(seen) >= 12  # a few draw no change at all; workers or epochs that repeat would leave 8 or fewer
     again = loaded(dataset.build_loader(data, batch_size=2, num_workers=0, seed=1))
     assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
 

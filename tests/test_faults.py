@@ -34,6 +34,7 @@ from PIL import Image
 
 import dataset
 import evaluate
+import geometry
 import inference
 import korean as room
 import pictures
@@ -348,12 +349,12 @@ def test_random_bytes_are_no_pictures(tmp_path_factory: pytest.TempPathFactory, 
 @given(height=st.integers(1, 400), width=st.integers(1, 400), size=st.sampled_from([32, 64, 96]))
 def test_there_and_back_keeps_the_shape(height: int, width: int, size: int) -> None:
     photo = np.full((height, width, 3), 255, np.uint8)
-    square = inference.preprocess(photo, size, (0, 0, 0), (1, 1, 1))
+    square = geometry.preprocess(photo, size, (0, 0, 0), (1, 1, 1))
     assert square.shape == (3, size, size) and square.dtype == np.float32
-    back = inference.restore(square[0], photo.shape)
+    back = geometry.restore(square[0], photo.shape)
     assert back.shape == (height, width) and back.dtype == np.float32
     np.testing.assert_allclose(back, 1, atol=1e-6)  # nothing of the square's margin comes in
-    wild = inference.restore(np.tile(np.float32([-5, 5]), (size, size // 2)), photo.shape)
+    wild = geometry.restore(np.tile(np.float32([-5, 5]), (size, size // 2)), photo.shape)
     assert wild.min() >= 0 and wild.max() <= 1
 
 

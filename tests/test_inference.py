@@ -16,6 +16,7 @@ from PIL import Image
 
 import augment
 import export
+import geometry
 import inference
 import models
 import pictures
@@ -53,10 +54,30 @@ def by_brightness(photo: np.ndarray) -> np.ndarray:
 def test_preprocess_is_the_eval_transform(shape: tuple[int, int]) -> None:
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    ours = inference.preprocess(image, 64, mean, std)
+    ours = geometry.preprocess(image, 64, mean, std)
     theirs = models.Normalise(mean, std)(augment.eval_transform(64)(image=image)["image"]).numpy()
     assert ours.shape == theirs.shape == (3, 64, 64)
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "place"),
+    [
+        ((96, 96), (0, 96, 0, 96)),
+        ((80, 100), (0, 96, 0, 96)),  # stretched by a quarter
+        ((1000, 720), (0, 96, 0, 96)),  # by 1.39
+        ((400, 200), (0, 96, 14, 81)),
+        ((1, 1000), (47, 48, 0, 96)),
+    ],
+)
+def test_photos_fill_the_square_as_far_as_they_may_be_stretched(
+    shape: tuple[int, int], place: tuple[int, int, int, int]
+) -> None:
+    rows, columns = geometry.letterbox(*shape, 96)
+    assert (rows.start, rows.stop, columns.start, columns.stop) == place
+    photo = np.full((*shape, 3), 200, np.uint8)
+    square = geometry.fit_square(photo, 96)
+    assert (square[rows, columns] == 200).all() and square.sum() == square[rows, columns].sum()
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp", ".tif"])
@@ -220,11 +241,11 @@ def test_stale_onnx_gives_way_to_the_new_weights(weights: Path, tmp_path: Path, 
 def test_small_heads_get_a_closer_look() -> None:
     found = np.zeros((100, 100), np.uint8)
     found[10:18, 20:26] = found[70:80, 70:80] = 1
-    crops = inference.crops_around(found, (1000, 1000))
+    crops = geometry.crops_around(found, (1000, 1000))
     assert len(crops) == 2
     assert crops[0] == np.s_[625:875, 625:875]  # the larger one first
     found[20:90, 10:90] = 1
-    assert inference.crops_around(found, (1000, 1000)) == []  # a portrait needs none
+    assert geometry.crops_around(found, (1000, 1000)) == []  # a portrait needs none
 
 
 def test_starts_without_heavy_imports(weights: Path, tmp_path: Path) -> None:

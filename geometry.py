@@ -1,0 +1,89 @@
+"""Photos and the square that the network sees: there, back again, and where to look closer."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+MOST_STRETCH = 1.4  # of the shorter side: as far as the training's crops distort
+
+
+def letterbox(height: int, width: int, size: int) -> tuple[slice, slice]:
+    """Where a photo of height × width, brought to fit, lies in the middle of a square of `size`.
+
+    Its shorter side is stretched to fill the square, as far as MOST_STRETCH: more of the square shows hair.
+    """
+    longest = max(height, width)
+    height, width = (max(1, round(min(longest, side * MOST_STRETCH) * size / longest)) for side in (height, width))
+    top, left = (size - height) // 2, (size - width) // 2
+    return np.s_[top : top + height, left : left + width]
+
+
+def fit_square(picture: np.ndarray, size: int, interpolation: int | None = None) -> np.ndarray:
+    """Bring a photo or a mask, uint8 (H, W) or (H, W, 3), into a square of `size`, black where nothing of it is.
+
+    The interpolation is one of OpenCV's; where not given, what suits a photo.
+    """
+    window = letterbox(picture.shape[0], picture.shape[1], size)
+    if interpolation is None:
+        interpolation = cv2.INTER_AREA if max(picture.shape[:2]) > size else cv2.INTER_LINEAR
+    height, width = (side.stop - side.start for side in window)
+    square = np.zeros((size, size, *picture.shape[2:]), np.uint8)
+    square[window] = cv2.resize(picture, (width, height), interpolation=interpolation)
+    return square
+
+
+def preprocess(image: np.ndarray, size: int, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
+    """Bring a photo, RGB uint8 (H, W, 3), to the network's input, float32 (3, size, size).
+
+    The same as `augment.eval_transform` and `models.Normalise` without their imports; a test compares them.
+    """
+    # (x / 255 - mean) / std in one multiplication and one subtraction
+    means, deviations = np.array(mean, np.float32), np.array(std, np.float32)
+    scaled = fit_square(image, size) * (1 / (255 * deviations)) - means / deviations
+    return np.ascontiguousarray(scaled.astype(np.float32).transpose(2, 0, 1))
+
+
+def restore(square: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Bring the network's probabilities, float32 (S, S), back to a photo's `shape` (H, W, …): undo `preprocess`.
+
+    Probabilities, not a mask, are brought to the photo's size: a mask's edge would become a staircase.
+    """
+    window = square[letterbox(shape[0], shape[1], square.shape[0])]
+    full = cv2.resize(window, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
+    return np.clip(full, 0, 1, out=full)
+
+
+def crops_around(found: np.ndarray, shape: Sequence[int], most: int = 6) -> list[tuple[slice, slice]]:
+    """Squares of a photo in which its small heads are as large as in a portrait.
+
+    Args:
+        found: uint8 {0, 1} (h, w), where the first look suspects hair, the photo's proportions at any size.
+        shape: the photo's (H, W, …).
+        most: as many squares at most, the largest hair first.
+
+    Returns:
+        Slices of the photo, one for each group of heads; none for heads that fill enough of the frame.
+    """
+    count, _, stats, _ = cv2.connectedComponentsWithStats(found)
+    scale = max(shape[:2]) / max(found.shape)
+    squares: list[list[float]] = []
+    for number in sorted(range(1, count), key=lambda n: -stats[n, cv2.CC_STAT_AREA]):
+        x, y, width, height, area = stats[number]
+        if area < 8:
+            continue
+        reach = 1.25 * max(width, height)  # half the square's side: the hair fills 40% of it
+        square = [x + width / 2 - reach, y + height / 2 - reach, x + width / 2 + reach, y + height / 2 + reach]
+        for other in [
+            s for s in squares if s[0] < square[2] and square[0] < s[2] and s[1] < square[3] and square[1] < s[3]
+        ]:
+            squares.remove(other)
+            square = [*np.minimum(square[:2], other[:2]), *np.maximum(square[2:], other[2:])]
+        squares.append(square)
+    crops = []
+    for left, top, right, bottom in squares[:most]:
+        if max(right - left, bottom - top) < 0.6 * max(found.shape):
+            low = np.maximum(0, np.floor(np.multiply((top, left), scale))).astype(int)
+            high = np.minimum(shape[:2], np.ceil(np.multiply((bottom, right), scale))).astype(int)
+            crops.append(np.s_[low[0] : high[0], low[1] : high[1]])
+    return crops
