@@ -64,18 +64,21 @@ class OnnxNetwork(Network):
 
 
 class OpenvinoNetwork(Network):
-    """An `.onnx` or `.xml` file by OpenVINO; `precision` is its name for one, such as "f32". Raises ValueError."""
+    """An `.onnx` or `.xml` file by OpenVINO; `precision` is its name for one, such as "f32". Raises ValueError.
+
+    With several `streams` as many calls run at once, each on its share of the cores.
+    """
 
     backend = "openvino"
 
-    def __init__(self, path: Path, device: str = "auto", precision: str | None = None) -> None:
+    def __init__(self, path: Path, device: str = "auto", precision: str | None = None, streams: int = 1) -> None:
         try:
             import openvino
         except ImportError as error:
             raise ValueError("--backend openvino needs OpenVINO: pip install openvino") from error
         core = openvino.Core()
         place = "CPU" if device == "auto" else device.upper()
-        settings = {"PERFORMANCE_HINT": "LATENCY"}
+        settings = {"NUM_STREAMS": str(streams)}
         if precision is not None:
             settings["INFERENCE_PRECISION_HINT"] = precision
         try:
@@ -117,7 +120,9 @@ class TorchNetwork(Network):
             return self._model(batch).float().cpu().numpy()
 
 
-def open_network(path: Path, backend: str = "auto", device: str = "auto", precision: str | None = None) -> Network:
+def open_network(
+    path: Path, backend: str = "auto", device: str = "auto", precision: str | None = None, streams: int = 1
+) -> Network:
     """Load a network.
 
     Args:
@@ -125,6 +130,7 @@ def open_network(path: Path, backend: str = "auto", device: str = "auto", precis
         backend: one of BACKENDS; `auto` takes ONNX files to OpenVINO where it is installed, else to ONNX Runtime.
         device: `auto`, `cpu`, or another that the backend has.
         precision: of OpenVINO: `f32`, `bf16` …; what the processor does fastest if None.
+        streams: of OpenVINO: how many calls it runs at once; the others run them with all cores, one after another.
 
     Raises:
         FileNotFoundError: no such file.
@@ -144,7 +150,7 @@ def open_network(path: Path, backend: str = "auto", device: str = "auto", precis
     if chosen == "onnx":
         return OnnxNetwork(path, device)
     if chosen == "openvino":
-        return OpenvinoNetwork(path, device, precision)
+        return OpenvinoNetwork(path, device, precision, streams)
     return TorchNetwork(*(_load_folder(path) if path.is_dir() else _load_torchscript(path)), device)
 
 
