@@ -253,6 +253,30 @@ def test_small_heads_get_a_closer_look() -> None:
     assert geometry.crops_around(found, (1000, 1000)) == []  # a portrait needs none
 
 
+@pytest.mark.parametrize("shape", [(500, 500), (400, 700), (900, 300)])
+def test_the_closer_look_is_square_around_the_head(
+    shape: tuple[int, int], weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also on photos that the network sees stretched."""
+    seen = []
+
+    def look(_: HairSegmenter, photos: list[np.ndarray]) -> np.ndarray:
+        seen.extend(photos)
+        return np.stack([by_brightness(geometry.fit_square(photo, 64)) for photo in photos])
+
+    monkeypatch.setattr(HairSegmenter, "_look", look)
+    photo = np.zeros((*shape, 3), np.uint8)
+    cv2.circle(photo, (shape[1] // 2, shape[0] // 2), 25, (255, 255, 255), -1)
+    found = HairSegmenter(weights, "onnx")(photo) >= 0.5
+    first, closer = seen
+    assert first.shape == photo.shape
+    assert 0.8 < closer.shape[0] / closer.shape[1] < 1.25
+    rows, columns = (np.flatnonzero(closer[..., 0].any(axis)) for axis in (1, 0))
+    assert np.abs([rows.mean() * 2 - closer.shape[0], columns.mean() * 2 - closer.shape[1]]).max() < 30
+    truth = photo[..., 0] > 0
+    assert 2 * (found & truth).sum() / (found.sum() + truth.sum()) > 0.9
+
+
 def test_starts_without_heavy_imports(weights: Path, tmp_path: Path) -> None:
     program = (
         "import sys, inference\n"
