@@ -25,7 +25,7 @@ from augment import paste, put_hat
 from korean import SPLIT_SEED, KoreanIndex, open_korean
 from pictures import check_picture, check_proportions, read_image, read_mask
 from render import encode
-from utils import UserError, atomic
+from utils import UserError, atomic, keep_freed_memory
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
@@ -350,7 +350,7 @@ class EpochSampler(Sampler):
 
 
 def _start_worker(_: int) -> None:
-    np.empty(31 << 20, np.uint8)  # from now on glibc keeps freed blocks up to this size, and asks for no new pages
+    keep_freed_memory()
     cv2.setNumThreads(0)  # each worker is one process on one core already
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches workers too; the training ends them when it is ready
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the training's handler, which a forked worker inherits

@@ -32,6 +32,7 @@ from utils import (
     first_alone,
     half_precision,
     join_processes,
+    keep_freed_memory,
     leave_processes,
     processes,
     rank,
@@ -214,7 +215,10 @@ def train(args: Namespace, open_indexes: Callable[[], list]) -> None:
     Raises:
         UserError: see `fit`.
     """
-    join_processes(choose_device(args.device))
+    device = choose_device(args.device)
+    if device.type == "cpu":
+        keep_freed_memory()
+    join_processes(device)
     try:
         indexes = first_alone(open_indexes)
         if args.fold == "all":

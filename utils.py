@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import ctypes
 import json
 import os
 import random
@@ -220,6 +221,19 @@ def choose_device(name: str) -> torch.device:
         raise UserError(
             f"--device {name} cannot be used here ({str(error).splitlines()[0]}); try --device cpu"
         ) from error
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep the large blocks that this process frees, instead of returning them to the kernel. Linux alone.
+
+    A training step on a CPU frees hundreds of MB and asks for as many again, and a loading process a photo's; new pages
+    are cleared and mapped one by one, in a third of the step's time (mallopt(3); `benchmarks/training.py` times it).
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        trim_threshold, mmap_threshold = -1, -3  # numbers of the options in malloc.h
+        mallopt(trim_threshold, -1)  # never
+        mallopt(mmap_threshold, 2**31 - 1)
 
 
 def half_precision(device: torch.device) -> torch.dtype:

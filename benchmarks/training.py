@@ -93,6 +93,7 @@ def plain(args: Namespace) -> dict[str, float]:
 
 def ours(args: Namespace) -> dict[str, float]:
     """The same with `engine`: bf16, channels_last, checkpoints, logs."""
+    utils.keep_freed_memory()  # as engine.train does on CPUs
     train, valid = open_sets(args)
     job = flags(args)
     state, facts = engine.build_state(job, CPU, len(train))
