@@ -96,8 +96,8 @@ class HairSegmenter:
         backend: `onnx`, `openvino` (both read `model.onnx`), `torch`, or `auto`: ONNX where the file is there, by
             OpenVINO if that is installed, else by ONNX Runtime; torch for a folder without one.
         device: `auto`, `cpu`, or another that the backend has (`cuda`, `mps`; `gpu` of OpenVINO).
-        img_size: the network sees the photo in a square of this many pixels, a multiple of 32, its shorter side
-            stretched by 1.4 at most (`geometry.letterbox`); the size that it was trained at if None.
+        img_size: the network sees the photo with its longer side brought to this many pixels, a multiple of 32; the
+            size that it was trained at if None.
         tta: average over the photo, its mirror image, and both at 3/4 and 5/4 of the size: better, six times slower.
         refine: draw the hair's edges to the photo's own.
         multi_scale: look again, closer, where the first look suspects heads that fill little of the frame.

@@ -2,8 +2,8 @@
 
     python benchmarks/proportions.py --data_dir data/figaro
 
-Prints a row for the held-out photos padded (a stretch of 1), as inference does it, and stretched until square, with one
-look at each. Square photos are the same in all rows; one column says how many are not.
+Prints a row for the held-out photos padded (a stretch of 1), as inference does it, stretched by 1.4 at most, and
+stretched until square, with one look at each. Square photos are the same in all rows; one column says how many are not.
 """
 
 import argparse
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--img_size", type=int, help="default: the weights' own")
     parser.add_argument("--backend", default="auto")
     args = parser.parse_args()
-    table, ways = [], (1, geometry.MOST_STRETCH, float("inf"))
+    table, ways = [], (geometry.MOST_STRETCH, 1.4, float("inf"))
     for weights in args.weights:
         segmenter = HairSegmenter(weights, args.backend, img_size=args.img_size, multi_scale=False)
         for folder in args.data_dir:

@@ -71,13 +71,18 @@ def test_preprocess_is_the_eval_transform(shape: tuple[int, int]) -> None:
     ],
 )
 def test_photos_fill_the_square_as_far_as_they_may_be_stretched(
-    shape: tuple[int, int], place: tuple[int, int, int, int]
+    shape: tuple[int, int], place: tuple[int, int, int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(geometry, "MOST_STRETCH", 1.4)
     rows, columns = geometry.letterbox(*shape, 96)
     assert (rows.start, rows.stop, columns.start, columns.stop) == place
     photo = np.full((*shape, 3), 200, np.uint8)
     square = geometry.fit_square(photo, 96)
     assert (square[rows, columns] == 200).all() and square.sum() == square[rows, columns].sum()
+    monkeypatch.setattr(geometry, "MOST_STRETCH", 1)
+    height, width = (side.stop - side.start for side in geometry.letterbox(*shape, 96))
+    assert max(height, width) == 96
+    assert abs(height / width * shape[1] / shape[0] - 1) < 0.02 or min(shape) == 1
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp", ".tif"])
@@ -258,6 +263,7 @@ def test_the_closer_look_is_square_around_the_head(
     shape: tuple[int, int], weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also on photos that the network sees stretched."""
+    monkeypatch.setattr(geometry, "MOST_STRETCH", 1.4)
     seen = []
 
     def look(_: HairSegmenter, photos: list[np.ndarray]) -> np.ndarray:
