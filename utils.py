@@ -227,7 +227,7 @@ def keep_freed_memory() -> None:
     """Let glibc keep the large blocks that this process frees, instead of returning them to the kernel. Linux alone.
 
     A training step on a CPU frees hundreds of MB and asks for as many again, and a loading process a photo's; new pages
-    are cleared and mapped one by one, in a third of the step's time (mallopt(3); `benchmarks/training.py` times it).
+    are cleared and mapped one by one, in about a quarter of the step's time (mallopt(3); benchmarks/training.py).
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
