@@ -64,21 +64,18 @@ class OnnxNetwork(Network):
 
 
 class OpenvinoNetwork(Network):
-    """An `.onnx` or `.xml` file by OpenVINO; `precision` is its name for one, such as "f32". Raises ValueError.
-
-    With several `streams` as many calls run at once, each on its share of the cores.
-    """
+    """An `.onnx` or `.xml` file by OpenVINO; `precision` is its name for one, such as "f32". Raises ValueError."""
 
     backend = "openvino"
 
-    def __init__(self, path: Path, device: str = "auto", precision: str | None = None, streams: int = 1) -> None:
+    def __init__(self, path: Path, device: str = "auto", precision: str | None = None) -> None:
         try:
             import openvino
         except ImportError as error:
             raise ValueError("--backend openvino needs OpenVINO: pip install openvino") from error
         core = openvino.Core()
         place = "CPU" if device == "auto" else device.upper()
-        settings = {"NUM_STREAMS": str(streams)}
+        settings = {"PERFORMANCE_HINT": "LATENCY"}
         if precision is not None:
             settings["INFERENCE_PRECISION_HINT"] = precision
         try:
@@ -120,9 +117,7 @@ class TorchNetwork(Network):
             return self._model(batch).float().cpu().numpy()
 
 
-def open_network(
-    path: Path, backend: str = "auto", device: str = "auto", precision: str | None = None, streams: int = 1
-) -> Network:
+def open_network(path: Path, backend: str = "auto", device: str = "auto", precision: str | None = None) -> Network:
     """Load a network.
 
     Args:
@@ -130,7 +125,6 @@ def open_network(
         backend: one of BACKENDS; `auto` takes ONNX files to OpenVINO where it is installed, else to ONNX Runtime.
         device: `auto`, `cpu`, or another that the backend has.
         precision: of OpenVINO: `f32`, `bf16` …; what the processor does fastest if None.
-        streams: of OpenVINO: how many calls it runs at once; the others run them with all cores, one after another.
 
     Raises:
         FileNotFoundError: no such file.
@@ -150,7 +144,7 @@ def open_network(
     if chosen == "onnx":
         return OnnxNetwork(path, device)
     if chosen == "openvino":
-        return OpenvinoNetwork(path, device, precision, streams)
+        return OpenvinoNetwork(path, device, precision)
     return TorchNetwork(*(_load_folder(path) if path.is_dir() else _load_torchscript(path)), device)
 
 

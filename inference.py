@@ -101,8 +101,6 @@ class HairSegmenter:
         tta: average over the photo, its mirror image, and both at 3/4 and 5/4 of the size: better, six times slower.
         refine: draw the hair's edges to the photo's own.
         multi_scale: look again, closer, where the first look suspects heads that fill little of the frame.
-        streams: for callers with as many threads: OpenVINO gives each photo its share of the cores, which takes longer
-            for one photo and less for many. The other backends pass over it.
 
     Attributes:
         backend: the one chosen.
@@ -123,13 +121,11 @@ class HairSegmenter:
         tta: bool = False,
         refine: bool = False,
         multi_scale: bool = True,
-        streams: int = 1,
     ) -> None:
         if backend not in BACKENDS:
             raise ValueError(f"--backend {backend}: choose from {', '.join(BACKENDS)}")
         path = Path(weights) if weights is not None else DEFAULT_WEIGHTS
-        opener = _open_folder if path.is_dir() else open_network
-        self._network = opener(path, backend, device, streams=streams)
+        self._network = _open_folder(path, backend, device) if path.is_dir() else open_network(path, backend, device)
         self.facts = self._network.facts
         self.backend = self._network.backend
         self.threshold: float = self.facts["threshold"]
@@ -206,13 +202,13 @@ class HairSegmenter:
         return render.refine_edges(photo, full, self.img_size) if self.refine else full
 
 
-def _open_folder(folder: Path, backend: str, device: str, streams: int) -> Network:
+def _open_folder(folder: Path, backend: str, device: str) -> Network:
     """Open a run folder: its `model.onnx` where there is one and the backend allows it, else by PyTorch."""
     onnx, tensors = folder / "model.onnx", folder / "model.safetensors"
     if backend in ("onnx", "openvino") and not onnx.is_file():
         raise FileNotFoundError(f"{onnx}: no such file; python export.py --weights {folder} makes it")
     if backend != "torch" and device != "mps" and onnx.is_file():
-        network = open_network(onnx, backend, device, streams=streams)
+        network = open_network(onnx, backend, device)
         made_from = network.facts.get("made_from")
         if not tensors.is_file() or made_from in (None, fingerprint(tensors)):
             return network
@@ -380,9 +376,9 @@ def main() -> None:
         files = list(dict.fromkeys(find_photos(inputs, args.recursive, args.output_dir)))
         if not files:
             raise FileNotFoundError(f"{inputs[0]}: no photos in it")
-        network = (args.weights, args.backend, args.device, args.img_size, args.tta, args.refine, args.multi_scale)
-        is_one_by_one = len(files) == 1 or any(map(is_video, files))  # frames come one after another
-        segmenter = HairSegmenter(*network, streams=1 if is_one_by_one else WORKERS)
+        segmenter = HairSegmenter(
+            *(args.weights, args.backend, args.device, args.img_size, args.tta, args.refine, args.multi_scale)
+        )
         args.output_dir.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")

@@ -8,7 +8,6 @@ of medians taken in turns hardly do.
 """
 
 import argparse
-import contextlib
 import re
 import subprocess
 import sys
@@ -110,8 +109,8 @@ def measure_large(weights: Path, rounds: int) -> None:
 
 
 def measure_overlap(weights: Path, photos: int) -> None:
-    """A folder of photos, all at once, against its slowest stage alone, which the network has all cores for."""
-    segmenter, folder_segmenter = (inference.HairSegmenter(weights, streams=n) for n in (1, inference.WORKERS))
+    """A folder of photos, all at once, against its slowest stage alone."""
+    segmenter = inference.HairSegmenter(weights)
     source = inference.read_photo(ROOT / "demo" / "2.jpg")
     with tempfile.TemporaryDirectory() as name:
         paths = [Path(name) / f"{number}.jpg" for number in range(photos)]
@@ -133,8 +132,7 @@ def measure_overlap(weights: Path, photos: int) -> None:
                 run(path)
             seconds[stage] = time.perf_counter() - start
         start = time.perf_counter()
-        with contextlib.redirect_stdout(None):
-            inference.process(paths, folder_segmenter, arguments)
+        inference.process(paths, segmenter, arguments)
         together = time.perf_counter() - start
     parts = ", ".join(f"{stage} {value:.2f}" for stage, value in seconds.items())
     ratio = together / max(seconds.values())
