@@ -34,7 +34,7 @@ from geometry import crops_around, preprocess, restore
 # OpenCV and Pillow would add lines of their own to the one that names a damaged file.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 if "OPENCV_LOG_LEVEL" not in os.environ:
-    (cv2.utils.logging if hasattr(cv2.utils, "logging") else cv2).setLogLevel(0)  # silent, in OpenCV 5 and 4
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit warns too early for MAX_PIXELS, which read_photo enforces
 HERE = Path(__file__).resolve().parent
 DEFAULT_WEIGHTS = HERE / "weights" / "timm-tf_efficientnet_lite0_Unet_wild"

@@ -8,6 +8,7 @@ of medians taken in turns hardly do.
 """
 
 import argparse
+import contextlib
 import re
 import subprocess
 import sys
@@ -132,7 +133,8 @@ def measure_overlap(weights: Path, photos: int) -> None:
                 run(path)
             seconds[stage] = time.perf_counter() - start
         start = time.perf_counter()
-        inference.process(paths, segmenter, arguments)
+        with contextlib.redirect_stdout(None):
+            inference.process(paths, segmenter, arguments)
         together = time.perf_counter() - start
     parts = ", ".join(f"{stage} {value:.2f}" for stage, value in seconds.items())
     ratio = together / max(seconds.values())
