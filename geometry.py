@@ -5,15 +5,15 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-# How far a photo's shorter side may be stretched to fill the square; 1 keeps the proportions. 1.4 scores better on
-# Figaro-1k (benchmarks/proportions.py), but then a cat is taken for a person (benchmarks/robustness.py).
-MOST_STRETCH = 1
-
 
 def letterbox(height: int, width: int, size: int) -> tuple[slice, slice]:
-    """Where a photo of height × width, brought to fit, lies in the middle of a square of `size`."""
-    longest = max(height, width)
-    height, width = (max(1, round(min(longest, side * MOST_STRETCH) * size / longest)) for side in (height, width))
+    """Where a photo of height × width, shrunk or grown to fit, lies in the middle of a square of `size`.
+
+    Stretching it to fill the square scores a little better on Figaro-1k (`benchmarks/proportions.py`), but takes an
+    animal's face for a person's.
+    """
+    scale = size / max(height, width)
+    height, width = max(1, round(height * scale)), max(1, round(width * scale))
     top, left = (size - height) // 2, (size - width) // 2
     return np.s_[top : top + height, left : left + width]
 

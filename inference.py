@@ -29,7 +29,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 import render
 from backends import BACKENDS, Network, fingerprint, open_network
-from geometry import crops_around, preprocess, restore
+from geometry import crops_around, letterbox, preprocess, restore
 
 # OpenCV and Pillow would add lines of their own to the one that names a damaged file.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
@@ -189,8 +189,7 @@ class HairSegmenter:
         """A first look's probabilities, (S, S), to the photo's own size, with closer looks and edges as asked."""
         full = restore(square, photo.shape)
         if self.multi_scale:
-            shrunk = [max(1, round(side * self.img_size / max(full.shape))) for side in full.shape[::-1]]
-            small = cv2.resize(full, shrunk, interpolation=cv2.INTER_NEAREST)
+            small = square[letterbox(photo.shape[0], photo.shape[1], self.img_size)]
             for crop in crops_around((small >= 0.15).astype(np.uint8), photo.shape):
                 closer = np.ascontiguousarray(photo[crop])
                 found = restore(self._look([closer])[0], closer.shape)
