@@ -6,6 +6,7 @@ Nothing heavy is imported before a file needs it: the ONNX backend runs without 
 import hashlib
 import json
 import threading
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,11 +38,11 @@ class Network:
 
 
 class OnnxNetwork(Network):
-    """An `.onnx` file by ONNX Runtime. Raises ValueError for a file or a device that it cannot use."""
+    """An `.onnx` file by ONNX Runtime, a call on `threads` cores. Raises ValueError for what it cannot use."""
 
     backend = "onnx"
 
-    def __init__(self, path: Path, device: str = "auto") -> None:
+    def __init__(self, path: Path, device: str = "auto", threads: int | None = None) -> None:
         import onnxruntime
 
         providers = ["CPUExecutionProvider"]
@@ -50,6 +51,7 @@ class OnnxNetwork(Network):
         elif device not in ("auto", "cpu"):
             raise ValueError(f"--device {device}: this ONNX Runtime has no such device; try --backend torch")
         options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or 0  # 0: all cores
         # Threads that spin while they wait would take the cores from reading and writing.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
@@ -64,33 +66,47 @@ class OnnxNetwork(Network):
 
 
 class OpenvinoNetwork(Network):
-    """An `.onnx` or `.xml` file by OpenVINO; `precision` is its name for one, such as "f32". Raises ValueError."""
+    """An `.onnx` or `.xml` file by OpenVINO, a call on `threads` cores. Raises ValueError for what it cannot use.
+
+    `precision` is OpenVINO's name for one, such as "f32".
+    """
 
     backend = "openvino"
 
-    def __init__(self, path: Path, device: str = "auto", precision: str | None = None) -> None:
+    def __init__(
+        self, path: Path, device: str = "auto", precision: str | None = None, threads: int | None = None
+    ) -> None:
         try:
             import openvino
         except ImportError as error:
             raise ValueError("--backend openvino needs OpenVINO: pip install openvino") from error
         core = openvino.Core()
         place = "CPU" if device == "auto" else device.upper()
-        settings = {"PERFORMANCE_HINT": "LATENCY"}
+        settings: dict[str, str | int | bool] = {"PERFORMANCE_HINT": "LATENCY"}
         if precision is not None:
             settings["INFERENCE_PRECISION_HINT"] = precision
+        if threads is not None and place == "CPU":
+            # Pinned, the threads of several compiled models would share the first core.
+            settings |= {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
         try:
             graph = core.read_model(path)
-            self._model = core.compile_model(graph, place, settings)
+            self._compile = partial(core.compile_model, graph, place, settings)
+            self._model = self._compile()
         except RuntimeError as error:
             raise ValueError(f"{path}: OpenVINO cannot run it on {place} ({_first_line(error)})") from error
         # An ONNX file's metadata arrive under "framework".
         keys = [METADATA] if path.suffix == ".xml" else ["framework", METADATA]
         self.facts = parse_facts(path, graph.get_rt_info(keys).astype(str) if graph.has_rt_info(keys) else None)
         self._local = threading.local()  # an infer request serves one thread at a time
+        self._one_each, self._lock = "INFERENCE_NUM_THREADS" in settings, threading.Lock()
 
     def __call__(self, photos: np.ndarray) -> np.ndarray:
         if not hasattr(self._local, "request"):
-            self._local.request = self._model.create_infer_request()
+            # A compiled model runs one call at a time, on its own cores: callers that use few cores have one each.
+            with self._lock:
+                model = self._model or self._compile()
+                self._model = None if self._one_each else model
+            self._local.request = model.create_infer_request()
         return self._local.request.infer({0: photos}, share_inputs=True)[0].copy()
 
 
@@ -117,7 +133,13 @@ class TorchNetwork(Network):
             return self._model(batch).float().cpu().numpy()
 
 
-def open_network(path: Path, backend: str = "auto", device: str = "auto", precision: str | None = None) -> Network:
+def open_network(
+    path: Path,
+    backend: str = "auto",
+    device: str = "auto",
+    precision: str | None = None,
+    threads: int | None = None,
+) -> Network:
     """Load a network.
 
     Args:
@@ -125,6 +147,8 @@ def open_network(path: Path, backend: str = "auto", device: str = "auto", precis
         backend: one of BACKENDS; `auto` takes ONNX files to OpenVINO where it is installed, else to ONNX Runtime.
         device: `auto`, `cpu`, or another that the backend has.
         precision: of OpenVINO: `f32`, `bf16` …; what the processor does fastest if None.
+        threads: of ONNX Runtime and OpenVINO on a CPU: how many cores one call uses; all if None. Fewer are for
+            calling from several threads at once.
 
     Raises:
         FileNotFoundError: no such file.
@@ -142,9 +166,9 @@ def open_network(path: Path, backend: str = "auto", device: str = "auto", precis
     if backend == "auto" and "openvino" in fitting and device in ("auto", "cpu") and find_spec("openvino"):
         chosen = "openvino"  # on CPUs up to three times as fast, at a quarter of a second more to start
     if chosen == "onnx":
-        return OnnxNetwork(path, device)
+        return OnnxNetwork(path, device, threads)
     if chosen == "openvino":
-        return OpenvinoNetwork(path, device, precision)
+        return OpenvinoNetwork(path, device, precision, threads)
     return TorchNetwork(*(_load_folder(path) if path.is_dir() else _load_torchscript(path)), device)
 
 

@@ -42,7 +42,8 @@ PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm")
 MAX_PIXELS = 100_000_000
 LARGE = 24_000_000  # pixels from which photos go one at a time, so that a batch's memory stays bounded
-WORKERS = 3  # one reads and one writes while the network runs
+WORKERS = 3  # photos at a time: one is read and one is written while the network runs
+MANY = 16  # photos from which it pays that each worker runs the network on cores of its own
 KINDS = {"overlay": "png", "mask": "png", "alpha": "png", "recolor": "png", "contour": "json", "json": "json"}
 
 
@@ -101,6 +102,8 @@ class HairSegmenter:
         tta: average over the photo, its mirror image, and both at 3/4 and 5/4 of the size: better, six times slower.
         refine: draw the hair's edges to the photo's own.
         multi_scale: look again, closer, where the first look suspects heads that fill little of the frame.
+        threads: of ONNX Runtime and OpenVINO on a CPU: how many cores one call uses, all if None. For many photos, as
+            many threads that call and share the cores do more than one that has them all.
 
     Attributes:
         backend: the one chosen.
@@ -121,11 +124,13 @@ class HairSegmenter:
         tta: bool = False,
         refine: bool = False,
         multi_scale: bool = True,
+        threads: int | None = None,
     ) -> None:
         if backend not in BACKENDS:
             raise ValueError(f"--backend {backend}: choose from {', '.join(BACKENDS)}")
         path = Path(weights) if weights is not None else DEFAULT_WEIGHTS
-        self._network = _open_folder(path, backend, device) if path.is_dir() else open_network(path, backend, device)
+        opener = _open_folder if path.is_dir() else open_network
+        self._network = opener(path, backend, device, threads=threads)
         self.facts = self._network.facts
         self.backend = self._network.backend
         self.threshold: float = self.facts["threshold"]
@@ -201,13 +206,13 @@ class HairSegmenter:
         return render.refine_edges(photo, full, self.img_size) if self.refine else full
 
 
-def _open_folder(folder: Path, backend: str, device: str) -> Network:
+def _open_folder(folder: Path, backend: str, device: str, threads: int | None) -> Network:
     """Open a run folder: its `model.onnx` where there is one and the backend allows it, else by PyTorch."""
     onnx, tensors = folder / "model.onnx", folder / "model.safetensors"
     if backend in ("onnx", "openvino") and not onnx.is_file():
         raise FileNotFoundError(f"{onnx}: no such file; python export.py --weights {folder} makes it")
     if backend != "torch" and device != "mps" and onnx.is_file():
-        network = open_network(onnx, backend, device)
+        network = open_network(onnx, backend, device, threads=threads)
         made_from = network.facts.get("made_from")
         if not tensors.is_file() or made_from in (None, fingerprint(tensors)):
             return network
@@ -376,7 +381,8 @@ def main() -> None:
         if not files:
             raise FileNotFoundError(f"{inputs[0]}: no photos in it")
         segmenter = HairSegmenter(
-            *(args.weights, args.backend, args.device, args.img_size, args.tta, args.refine, args.multi_scale)
+            *(args.weights, args.backend, args.device, args.img_size, args.tta, args.refine, args.multi_scale),
+            threads=threads_for(files),
         )
         args.output_dir.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
@@ -388,6 +394,14 @@ def main() -> None:
         if len(files) > 1:
             failures.append(f"{len(failures)} of {len(files)} inputs failed")
         sys.exit("\n".join(f"error: {failure}" for failure in failures))
+
+
+def threads_for(files: Sequence[Path]) -> int | None:
+    """How many cores a call of the network gets: all (None), or for many photos each worker's share."""
+    if len(files) < MANY or any(map(is_video, files)):
+        return None
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // WORKERS)
 
 
 def process(files: Sequence[Path], segmenter: HairSegmenter, args: argparse.Namespace) -> list[str]:

@@ -133,6 +133,7 @@ def measure_overlap(weights: Path, photos: int) -> None:
                 run(path)
             seconds[stage] = time.perf_counter() - start
         start = time.perf_counter()
+        segmenter = inference.HairSegmenter(weights, threads=inference.threads_for(paths))
         with contextlib.redirect_stdout(None):
             inference.process(paths, segmenter, arguments)
         together = time.perf_counter() - start

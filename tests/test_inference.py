@@ -191,17 +191,29 @@ def test_openvino_agrees(weights: Path, head: np.ndarray) -> None:
     np.testing.assert_allclose(openvino, onnx, atol=0.05)  # it may compute in bfloat16
 
 
-def test_batch_threads_and_single_calls_agree(weights: Path) -> None:
+@pytest.mark.parametrize("threads", [None, 1])
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+def test_batch_threads_and_single_calls_agree(weights: Path, backend: str, threads: int | None) -> None:
+    if backend == "openvino":
+        pytest.importorskip("openvino")
     rng = np.random.default_rng(0)
     photos = [draw_head(rng, 96)[0][: 60 + 6 * i] for i in range(6)]
-    segmenter = HairSegmenter(weights, "onnx")
+    segmenter = HairSegmenter(weights, backend, threads=threads)
     alone = [segmenter(photo) for photo in photos]
     with ThreadPoolExecutor(3) as pool:
         threaded = list(pool.map(segmenter, photos))
     for one, two, three in zip(alone, segmenter.predict_batch(photos), threaded, strict=True):
-        np.testing.assert_allclose(one, two, atol=1e-5)
+        np.testing.assert_allclose(one, two, atol=1e-5 if backend == "onnx" else 0.05)  # the other may use bfloat16
         np.testing.assert_array_equal(one, three)
     assert segmenter.predict_batch([]) == []
+
+
+def test_many_photos_share_the_cores_between_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inference.os, "sched_getaffinity", lambda _: range(8), raising=False)
+    photos = [Path(f"{number}.jpg") for number in range(inference.MANY)]
+    assert inference.threads_for(photos) == 8 // inference.WORKERS
+    assert inference.threads_for(photos[1:]) is None
+    assert inference.threads_for([*photos, Path("clip.mp4")]) is None
 
 
 def test_tta_is_mirror_symmetric(weights: Path, head: np.ndarray) -> None:
