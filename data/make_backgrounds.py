@@ -80,8 +80,8 @@ def pictures_in(path: Path) -> Iterator[tuple[str, np.ndarray | None]]:
         yield str(path), cv2.imdecode(np.frombuffer(data, np.uint8, offset=start), cv2.IMREAD_UNCHANGED)
 
 
-def read_pictures(path: Path) -> Iterator[np.ndarray]:
-    """The usable pictures of a file, BGR uint8, where alpha is on grey, and close-ups of the misleading ones."""
+def usable_pictures(path: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """Name and pixels of the photos and cut-outs in a file, BGR or BGRA uint8; cut-outs without what is not seen."""
     for name, picture in pictures_in(path):
         if picture is None or picture.ndim == 2 or picture.dtype != np.uint8 or min(picture.shape[:2]) < 150:
             continue
@@ -92,13 +92,29 @@ def read_pictures(path: Path) -> Iterator[np.ndarray]:
             if min(width, height) == 0:
                 continue
             picture = picture[top : top + height, left : left + width]
-            alpha = picture[..., 3:] / 255
-            picture = (picture[..., :3] * alpha + 128 * (1 - alpha)).astype(np.uint8)
-        yield picture
-        if MISLEADING.search(name) and min(picture.shape[:2]) >= 150:
-            height, width = picture.shape[:2]
-            yield picture[: height * 2 // 3, width // 6 : width * 5 // 6]
-            yield picture[height // 4 : height * 3 // 4, width // 4 : width * 3 // 4]
+        yield name, picture
+
+
+def put_before(cut_out: np.ndarray, behind: np.ndarray | int) -> np.ndarray:
+    """A cut-out, BGRA uint8 (H, W, 4), before a grey or before BGR uint8 (H, W, 3); BGR uint8."""
+    alpha = cut_out[..., 3:] / 255
+    return (cut_out[..., :3] * alpha + behind * (1 - alpha)).astype(np.uint8)
+
+
+def close_ups(picture: np.ndarray) -> list[np.ndarray]:
+    """The upper middle of a picture, where heads are, and its centre; none of a small one."""
+    height, width = picture.shape[:2]
+    if min(height, width) < 150:
+        return []
+    upper = picture[: height * 2 // 3, width // 6 : width * 5 // 6]
+    return [upper, picture[height // 4 : height * 3 // 4, width // 4 : width * 3 // 4]]
+
+
+def read_pictures(path: Path) -> Iterator[np.ndarray]:
+    """The usable pictures of a file, BGR uint8, cut-outs on grey, and close-ups of the misleading ones."""
+    for name, picture in usable_pictures(path):
+        whole = put_before(picture, 128) if picture.shape[2] == 4 else picture
+        yield from [whole, *close_ups(whole)] if MISLEADING.search(name) else [whole]
 
 
 def find_files(folders: list[Path]) -> list[Path]:

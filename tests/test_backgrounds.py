@@ -1,4 +1,4 @@
-"""data/make_backgrounds.py and data/hard_backgrounds.py: what is taken, and what is not."""
+"""The scripts in data/ that make --backgrounds: what is taken, and what is not."""
 
 import sys
 import zipfile
@@ -10,6 +10,7 @@ import draw_tables
 import hard_backgrounds
 import make_backgrounds
 import numpy as np
+import place_animals
 import pytest
 from PIL import Image
 
@@ -117,6 +118,7 @@ def test_folders_without_pictures_leave_nothing(tmp_path, monkeypatch):
         (make_backgrounds, "--input in"),
         (draw_tables, "--backgrounds in"),
         (hard_backgrounds, "--backgrounds in --weights any"),
+        (place_animals, "--backgrounds in --input in"),
     ],
 )
 def test_an_interrupted_script_leaves_no_folder(script, flags, tmp_path, monkeypatch):
@@ -193,3 +195,32 @@ def test_tables_stand_in_the_backgrounds_and_differ(tmp_path, monkeypatch):
     assert len(np.unique(tables.mean((1, 2, 3)))) == 8
     with pytest.raises(UserError, match="is there already"):
         draw_tables.main()
+
+
+def test_animals_stand_before_the_backgrounds_and_photos_come_in_close_up(tmp_path, monkeypatch):
+    animals, scenes, output = tmp_path / "animals", tmp_path / "scenes", tmp_path / "out"
+    (animals / "cartoon").mkdir(parents=True)
+    scenes.mkdir()
+    cv2.imwrite(str(scenes / "green.png"), np.full((50, 70, 3), (0, 255, 0), np.uint8))
+    red = np.zeros((600, 400, 4), np.uint8)
+    red[100:500, 150:350] = 0, 0, 255, 255  # 200 wide, 400 high
+    cv2.imwrite(str(animals / "cut-out.png"), red)
+    cv2.imwrite(str(animals / "cartoon" / "drawn.png"), red)
+    (tmp_path / "photo.jpg").write_bytes(encoded(0))
+    argv = ["script", "--input", str(animals), str(tmp_path / "photo.jpg")]
+    monkeypatch.setattr(sys, "argv", [*argv, "--backgrounds", str(scenes), "--output_dir", str(output)])
+    place_animals.main()
+    found = [cv2.imread(str(path)) for path in sorted(output.iterdir())]
+    side = place_animals.SIDE
+    assert [picture.shape[:2] for picture in found] == [(side, side)] * 3 + [(300, 400), (200, 267), (150, 200)]
+    shares = [(picture[..., 2] > 200).mean() for picture in found[:3]]
+    assert np.allclose(shares, [0.8 * 0.4, 0.8, 1], atol=0.02)  # 0.8 high and 0.4 wide; 0.8 wide; all of it
+    assert (found[0][: side // 10, :, 1] > 200).all()  # it stands on the lower edge
+    monkeypatch.setattr(sys, "argv", [*argv[:2], str(tmp_path / "none"), "--backgrounds", str(scenes)])
+    with pytest.raises(UserError, match="none: no such file or folder"):
+        place_animals.main()
+    monkeypatch.setattr(
+        sys, "argv", [*argv[:2], str(scenes), "--backgrounds", str(scenes), "--output_dir", str(tmp_path / "new")]
+    )
+    with pytest.raises(UserError, match="no usable pictures"):
+        place_animals.main()
