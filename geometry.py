@@ -5,12 +5,15 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+SUSPECTED = 0.15  # probability from which pixels of a first look may be hair, and worth a closer look …
+SURE = 0.6  # … if one of those that touch has this much: much that fills a closer look is taken for hair
+
 
 def letterbox(height: int, width: int, size: int) -> tuple[slice, slice]:
     """Where a photo of height × width, shrunk or grown to fit, lies in the middle of a square of `size`.
 
-    Stretching it to fill the square scores a little better on Figaro-1k (`benchmarks/proportions.py`), but takes an
-    animal's face for a person's.
+    Stretching it to fill the square scores a little better on Figaro-1k (`benchmarks/proportions.py`), but made earlier
+    weights take a cat's face for a person's and miss the smallest heads.
     """
     scale = size / max(height, width)
     height, width = max(1, round(height * scale)), max(1, round(width * scale))
@@ -55,23 +58,23 @@ def restore(square: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     return np.clip(full, 0, 1, out=full)
 
 
-def crops_around(found: np.ndarray, shape: Sequence[int], most: int = 6) -> list[tuple[slice, slice]]:
+def crops_around(look: np.ndarray, shape: Sequence[int], most: int = 6) -> list[tuple[slice, slice]]:
     """Squares of a photo in which its small heads are as large as in a portrait.
 
     Args:
-        found: uint8 {0, 1} (h, w), where the first look suspects hair, the photo's proportions at any size.
+        look: probabilities float32 (h, w) of the first look, the photo's proportions at any size.
         shape: the photo's (H, W, …).
         most: as many squares at most, the largest hair first.
 
     Returns:
         Slices of the photo, one for each group of heads; none for heads that fill enough of the frame.
     """
-    count, _, stats, _ = cv2.connectedComponentsWithStats(found)
-    scale = max(shape[:2]) / max(found.shape)
+    count, places, stats, _ = cv2.connectedComponentsWithStats((look >= SUSPECTED).astype(np.uint8))
+    scale = max(shape[:2]) / max(look.shape)
     squares: list[list[float]] = []
     for number in sorted(range(1, count), key=lambda n: -stats[n, cv2.CC_STAT_AREA]):
         x, y, width, height, area = stats[number]
-        if area < 8:
+        if area < 8 or look[places == number].max() < SURE:
             continue
         reach = 1.25 * max(width, height)  # half the square's side: the hair fills 40% of it
         square = [x + width / 2 - reach, y + height / 2 - reach, x + width / 2 + reach, y + height / 2 + reach]
@@ -83,7 +86,7 @@ def crops_around(found: np.ndarray, shape: Sequence[int], most: int = 6) -> list
         squares.append(square)
     crops = []
     for left, top, right, bottom in squares[:most]:
-        if max(right - left, bottom - top) < 0.6 * max(found.shape):
+        if max(right - left, bottom - top) < 0.6 * max(look.shape):
             low = np.maximum(0, np.floor(np.multiply((top, left), scale))).astype(int)
             high = np.minimum(shape[:2], np.ceil(np.multiply((bottom, right), scale))).astype(int)
             crops.append(np.s_[low[0] : high[0], low[1] : high[1]])

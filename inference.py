@@ -195,7 +195,7 @@ class HairSegmenter:
         full = restore(square, photo.shape)
         if self.multi_scale:
             small = square[letterbox(photo.shape[0], photo.shape[1], self.img_size)]
-            for crop in crops_around((small >= 0.15).astype(np.uint8), photo.shape):
+            for crop in crops_around(small, photo.shape):
                 closer = np.ascontiguousarray(photo[crop])
                 found = restore(self._look([closer])[0], closer.shape)
                 # The closer look may add hair beside what the first one saw, but none in places that both must find:

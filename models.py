@@ -229,7 +229,7 @@ def save_model(model: SegmentationModel, folder: Path, facts: dict, half: bool =
         model: a network from `build_model`.
         folder: the run folder; made where it is missing.
         facts: plain values for inference and readers: img_size, mean, std, threshold, data, scores.
-        half: store float16, half the size; loading brings the weights back to float32.
+        half: store the parameters as float16, half the size; loading brings them back to float32.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".new.", dir=folder) as name:
@@ -241,7 +241,8 @@ def save_model(model: SegmentationModel, folder: Path, facts: dict, half: bool =
             from safetensors.torch import save_file
 
             tensors = load_file(temporary / "model.safetensors")
-            tensors = {key: value.half() if value.is_floating_point() else value for key, value in tensors.items()}
+            # Not the statistics of batch norm: some exceed float16's range.
+            tensors |= {key: tensors[key].half() for key, _ in model.named_parameters()}
             save_file(tensors, temporary / "model.safetensors", metadata={"format": "pt"})
         for name in ("model.safetensors", "config.json"):
             (temporary / name).chmod(0o644)  # safetensors makes files that only their owner may read

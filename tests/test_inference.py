@@ -248,13 +248,15 @@ def test_stale_onnx_gives_way_to_the_new_weights(weights: Path, tmp_path: Path, 
 
 
 def test_small_heads_get_a_closer_look() -> None:
-    found = np.zeros((100, 100), np.uint8)
-    found[10:18, 20:26] = found[70:80, 70:80] = 1
-    crops = geometry.crops_around(found, (1000, 1000))
+    look = np.zeros((100, 100), np.float32)
+    look[10:18, 20:26] = look[70:80, 70:80] = 0.2
+    assert geometry.crops_around(look, (1000, 1000)) == []  # doubt alone is no head
+    look[12:14, 22:24] = look[75, 75] = 0.9
+    crops = geometry.crops_around(look, (1000, 1000))
     assert len(crops) == 2
     assert crops[0] == np.s_[625:875, 625:875]  # the larger one first
-    found[20:90, 10:90] = 1
-    assert geometry.crops_around(found, (1000, 1000)) == []  # a portrait needs none
+    look[20:90, 10:90] = 1
+    assert geometry.crops_around(look, (1000, 1000)) == []  # a portrait needs none
 
 
 @pytest.mark.parametrize("shape", [(500, 500), (400, 700), (900, 300)])

@@ -1,5 +1,6 @@
 """Names to networks: spellings, encoder weights, every decoder's training step, saving and loading."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -156,6 +157,15 @@ def test_a_saved_model_gives_the_same_mask_after_loading(tmp_path: Path, half: b
     torch.testing.assert_close(ours, again, atol=2e-2 if half else 1e-6, rtol=0)
     torch.testing.assert_close(theirs, again)
     assert loaded.encoder.conv_stem.weight.dtype == torch.float32
+
+
+def test_half_weights_keep_statistics_that_float16_cannot_hold(tmp_path: Path, lite0: torch.nn.Module) -> None:
+    model = copy.deepcopy(lite0)
+    statistics = model.decoder.blocks[0].conv1[1].running_var  # a trained network's reached 78,830
+    statistics[:2] = torch.tensor([1e5, 1e-9])
+    models.save_model(model, tmp_path, {}, half=True)
+    loaded, _ = models.load_model(tmp_path)
+    torch.testing.assert_close(loaded.decoder.blocks[0].conv1[1].running_var, statistics)
 
 
 def test_weights_that_cannot_be_loaded_are_named(tmp_path: Path, lite0: torch.nn.Module) -> None:
