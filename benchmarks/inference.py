@@ -132,8 +132,8 @@ def measure_overlap(weights: Path, photos: int) -> None:
             for path in paths:
                 run(path)
             seconds[stage] = time.perf_counter() - start
-        start = time.perf_counter()
         segmenter = inference.HairSegmenter(weights, threads=inference.threads_for(paths))
+        start = time.perf_counter()
         with contextlib.redirect_stdout(None):
             inference.process(paths, segmenter, arguments)
         together = time.perf_counter() - start

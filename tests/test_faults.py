@@ -99,7 +99,7 @@ def test_bad_files_are_a_line_each_and_leave_nothing(tmp_path: Path, capfd: pyte
 
 def test_main_is_one_line_for_a_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a").symlink_to("a")
-    monkeypatch.setattr(inference, "HairSegmenter", lambda *_: Bright())
+    monkeypatch.setattr(inference, "HairSegmenter", lambda *_, **__: Bright())
     monkeypatch.chdir(tmp_path)
     for flags in (["--input", "a"], ["--input", "a/b.jpg"], ["--input", "a", "--output_dir", "a"]):
         monkeypatch.setattr(sys, "argv", ["inference.py", *flags])
