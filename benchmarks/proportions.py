@@ -3,8 +3,8 @@
     python benchmarks/proportions.py --data_dir data/figaro
 
 Prints a row for the held-out photos padded to a square, as inference does it, and stretched to one, with one look at
-each. Weights trained on padded photos, as the shipped ones are, should favour padding. One column says how many photos
-are not square.
+each. Weights should favour what they were trained on: padding, in most stages of the shipped ones. One column says how
+many photos are not square.
 """
 
 import argparse

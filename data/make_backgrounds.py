@@ -117,6 +117,13 @@ def read_pictures(path: Path) -> Iterator[np.ndarray]:
         yield from [whole, *close_ups(whole)] if MISLEADING.search(name) else [whole]
 
 
+def write_small(path: Path, picture: np.ndarray) -> None:
+    """Write BGR uint8 as JPEG, of 1024 pixels at most, which loads fast."""
+    scale = min(1.0, 1024 / max(picture.shape[:2]))
+    picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    cv2.imwrite(str(path), picture, [cv2.IMWRITE_JPEG_QUALITY, 92])
+
+
 def find_files(folders: list[Path]) -> list[Path]:
     """Picture files and archives in folders with all that is in them. Raises UserError for a folder that is none."""
     if missing := [folder for folder in folders if not folder.is_dir()]:
@@ -139,9 +146,7 @@ def main() -> None:
             key = (cv2.resize(picture, (16, 16), interpolation=cv2.INTER_AREA) // 24).tobytes()
             if key in seen:
                 continue
-            scale = min(1.0, 1024 / max(picture.shape[:2]))
-            picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-            cv2.imwrite(str(folder / f"{len(seen):03d}.jpg"), picture, [cv2.IMWRITE_JPEG_QUALITY, 92])
+            write_small(folder / f"{len(seen):03d}.jpg", picture)
             seen.add(key)
         if not seen:
             raise UserError(f"{args.input[0]}: no usable pictures there; see --help for packages that have some")

@@ -22,7 +22,7 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "data")]
 
-from make_backgrounds import SUFFIXES, close_ups, put_before, usable_pictures  # noqa: E402
+from make_backgrounds import SUFFIXES, close_ups, put_before, usable_pictures, write_small  # noqa: E402
 
 from dataset import open_backgrounds  # noqa: E402
 from pictures import read_image  # noqa: E402
@@ -89,9 +89,7 @@ def main() -> None:
     with new_folder(args.output_dir) as folder:
         count = 0
         for picture in (one for path in tqdm(animals, unit="file") for one in pictures_with(path, scenes, rng)):
-            scale = min(1.0, 768 / max(picture.shape[:2]))
-            picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-            cv2.imwrite(str(folder / f"{count:04d}.jpg"), picture, [cv2.IMWRITE_JPEG_QUALITY, 92])
+            write_small(folder / f"{count:04d}.jpg", picture)
             count += 1
         if not count:
             raise UserError(f"{args.input[0]}: no usable pictures there; see --help for packages that have some")
