@@ -12,8 +12,8 @@ SURE = 0.6  # … if one of those that touch has this much: much that fills a cl
 def letterbox(height: int, width: int, size: int) -> tuple[slice, slice]:
     """Where a photo of height × width, shrunk or grown to fit, lies in the middle of a square of `size`.
 
-    Stretching it to fill the square scores a little better on Figaro-1k (`benchmarks/proportions.py`), but takes a cat's
-    face for a person's and misses small heads.
+    Stretching it to fill the square scores a little better on Figaro-1k (`benchmarks/proportions.py`), but takes a
+    cat's face for a person's and misses small heads.
     """
     scale = size / max(height, width)
     height, width = max(1, round(height * scale)), max(1, round(width * scale))
