@@ -43,8 +43,10 @@ class OnnxNetwork(Network):
     backend = "onnx"
 
     def __init__(self, path: Path, device: str = "auto", threads: int | None = None) -> None:
-        import onnxruntime
-
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise ValueError(f"{path}: needs ONNX Runtime: pip install onnxruntime") from error
         providers = ["CPUExecutionProvider"]
         if device in ("auto", "cuda") and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
             providers.insert(0, "CUDAExecutionProvider")
@@ -79,7 +81,7 @@ class OpenvinoNetwork(Network):
         try:
             import openvino
         except ImportError as error:
-            raise ValueError("--backend openvino needs OpenVINO: pip install openvino") from error
+            raise ValueError(f"{path}: needs OpenVINO: pip install openvino") from error
         core = openvino.Core()
         place = "CPU" if device == "auto" else device.upper()
         settings: dict[str, str | int | bool] = {"PERFORMANCE_HINT": "LATENCY"}
@@ -169,6 +171,8 @@ def open_network(
         return OnnxNetwork(path, device, threads)
     if chosen == "openvino":
         return OpenvinoNetwork(path, device, precision, threads)
+    if not find_spec("torch"):
+        raise ValueError(f"{path}: needs PyTorch: pip install -r requirements.txt")
     return TorchNetwork(*(_load_folder(path) if path.is_dir() else _load_torchscript(path)), device)
 
 
@@ -217,4 +221,6 @@ def fingerprint(path: Path) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    lines = (line.strip() for line in str(error).splitlines())
+    # OpenVINO begins with the place in its own source.
+    return next((line for line in lines if line and not line.startswith("Exception from")), type(error).__name__)

@@ -22,13 +22,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from tqdm import tqdm
 
 from augment import paste, put_hat
+from inference import PHOTO_SUFFIXES
 from korean import SPLIT_SEED, KoreanIndex, open_korean
 from pictures import check_picture, check_proportions, read_image, read_mask
 from render import encode
 from utils import UserError, atomic, keep_freed_memory
-
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-
 
 # ---------------------------------------------------------------------------------------------------- folders
 
@@ -80,13 +78,17 @@ def _by_number(path: Path) -> tuple:
     return (0, int(path.stem), "") if path.stem.isdecimal() else (1, 0, path.stem)
 
 
-def _pictures(folder: Path) -> dict[str, Path]:
+def _pictures(folder: Path) -> list[Path]:
+    paths = sorted(folder.iterdir(), key=_by_number)
+    return [path for path in paths if path.suffix.lower() in PHOTO_SUFFIXES and not path.name.startswith(".")]
+
+
+def _pictures_by_name(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir(), key=_by_number):
-        if path.suffix.lower() in PHOTO_SUFFIXES and not path.name.startswith("."):
-            if path.stem in found:
-                raise UserError(f"{path}: {found[path.stem].name} has the same number; keep one of them")
-            found[path.stem] = path
+    for path in _pictures(folder):
+        if path.stem in found:
+            raise UserError(f"{path}: {found[path.stem].name} has the same name; keep one of them")
+        found[path.stem] = path
     return found
 
 
@@ -104,7 +106,7 @@ def open_folder(root: Path) -> FolderIndex:
         what = "is empty" if root.is_dir() else "no such folder"
         raise UserError(f"{root}: {what}; data/README.md says how to get the data, --data_dir names another folder")
     if (root / "image").is_dir() and (root / "mask").is_dir():
-        images, masks = _pictures(root / "image"), _pictures(root / "mask")
+        images, masks = _pictures_by_name(root / "image"), _pictures_by_name(root / "mask")
         for one, other, what in ((images, masks, "mask"), (masks, images, "photo")):
             if lonely := [stem for stem in one if stem not in other]:
                 raise UserError(f"{one[lonely[0]]}: has no {what}; {len(lonely)} such files, remove or complete them")
@@ -131,7 +133,7 @@ def scan_celeb(root: Path) -> Iterator[tuple[Path, Path | None, str]]:
     for path in annotations.glob("*/*.png"):
         number, _, part = path.stem.partition("_")
         parts.setdefault(number, set()).add(part)
-    for photo in _pictures(root / "CelebA-HQ-img").values():
+    for photo in _pictures_by_name(root / "CelebA-HQ-img").values():
         if not photo.stem.isdecimal():
             continue
         number = f"{int(photo.stem):05d}"
@@ -142,7 +144,9 @@ def scan_celeb(root: Path) -> Iterator[tuple[Path, Path | None, str]]:
 
 
 def prepare_celeb(root: Path, output: Path | None = None, keep_hairless: bool = False) -> pd.Series:
-    """Turn CelebAMask-HQ's download into `image/<n>.jpg` and `mask/<n>.png`; what is there already is kept.
+    """Turn CelebAMask-HQ's download into `image/<n>.jpg` and `mask/<n>.png`.
+
+    What is there already is kept, but for empty masks of an earlier `keep_hairless` that are not to be there now.
 
     Photos and masks are linked (hard links) where the file system allows and copied elsewhere.
 
@@ -156,17 +160,18 @@ def prepare_celeb(root: Path, output: Path | None = None, keep_hairless: bool = 
         `unreadable, left out`.
 
     Raises:
-        UserError: `root` is not the download.
+        UserError: `root` is not the download, or all of its photos are left out.
     """
     output = output or root
     if not (root / "CelebA-HQ-img").is_dir() or not (root / "CelebAMask-HQ-mask-anno").is_dir():
         raise UserError(
             f"{root}: has no CelebA-HQ-img/ and CelebAMask-HQ-mask-anno/; data/README.md says how to get them"
         )
-    (output / "image").mkdir(parents=True, exist_ok=True)
-    (output / "mask").mkdir(exist_ok=True)
     outcome: Counter[str] = Counter()
     for photo, mask, kind in tqdm(list(scan_celeb(root)), desc="prepare", unit="photo"):
+        target = output / "mask" / f"{photo.stem}.png"
+        if mask is not None or not keep_hairless:
+            _undo_hairless(target, mask, output / "image" / photo.name)
         if kind == "no annotation" or (kind == "no hair" and not keep_hairless):
             outcome[f"{kind}, left out"] += 1
             continue
@@ -178,7 +183,8 @@ def prepare_celeb(root: Path, output: Path | None = None, keep_hairless: bool = 
             tqdm.write(f"left out: {error}")
             outcome["unreadable, left out"] += 1
             continue
-        target = output / "mask" / f"{photo.stem}.png"
+        for folder in ("image", "mask"):
+            (output / folder).mkdir(parents=True, exist_ok=True)
         if mask is not None:
             _link(mask, target)
         elif not target.exists():
@@ -186,10 +192,20 @@ def prepare_celeb(root: Path, output: Path | None = None, keep_hairless: bool = 
                 temporary.write_bytes(encode(np.zeros(shape, np.uint8)))
         _link(photo, output / "image" / photo.name)
         outcome[kind if mask is not None else "no hair, empty mask"] += 1
+    if not outcome.keys() & {"hair", "no hair, empty mask"}:
+        found = ", ".join(f"{number} {kind}" for kind, number in outcome.items()) or "no photos"
+        raise UserError(f"{root}: nothing to prepare there ({found}); data/README.md says how to get the data")
     mapping = root / "CelebA-HQ-to-CelebA-mapping.txt"
     if mapping.is_file():
         _link(mapping, output / mapping.name)
     return pd.Series(outcome, name="photos", dtype=int)
+
+
+def _undo_hairless(target: Path, mask: Path | None, image: Path) -> None:
+    is_linked = mask is not None and mask.exists() and target.exists() and target.samefile(mask)
+    if target.exists() and not is_linked and not read_image(target).any():
+        target.unlink()
+        image.unlink(missing_ok=True)
 
 
 def _link(source: Path, target: Path) -> None:
@@ -202,10 +218,15 @@ def _link(source: Path, target: Path) -> None:
             shutil.copyfile(source, temporary)
 
 
-def open_data(root: Path) -> FolderIndex | KoreanIndex:
-    """Open either data set, or any folder with `image/` and `mask/`, by what lies in it. Raises UserError."""
+def open_data(root: Path, query: str | None = None) -> FolderIndex | KoreanIndex:
+    """Open either data set, or any folder with `image/` and `mask/`, by what lies in it.
+
+    `query` is for `open_korean`. Raises UserError.
+    """
     is_korean = any(root.glob("dataindex_*.csv")) or any(root.glob("dataset/dataindex_*.csv"))
-    return open_korean(root) if is_korean else open_folder(root)
+    if query is not None and not is_korean:
+        raise UserError(f"{root}: has no labels for --filter; only the Korean data set has")
+    return open_korean(root, query) if is_korean else open_folder(root)
 
 
 # ---------------------------------------------------------------------------------------------------- sets of photos
@@ -249,9 +270,17 @@ class PhotoSet:
 
 
 def split(indexes: list, fold: int, n_folds: int, limit: int | None = None) -> tuple[PhotoSet, PhotoSet]:
-    """Training and validation photos of all indexes; `limit` keeps about that many of both together, in shares."""
+    """Training and validation photos of all indexes; `limit` keeps about that many of both together, in shares.
+
+    Raises UserError where there are none to train or to validate on.
+    """
     rows = [index.split(fold, n_folds) for index in indexes]
     train, valid = [part["train"] for part in rows], [part["valid"] for part in rows]
+    if 0 in (photos := [sum(map(len, side)) for side in (train, valid)]):
+        raise UserError(
+            f"{indexes[0].root}: {photos[0]} photos to train on and {photos[1]} to validate on; add photos, or take "
+            "CelebA-HQ-to-CelebA-mapping.txt away, without which they are split into folds"
+        )
     if limit is not None:
         share = min(1.0, limit / sum(map(len, train + valid)))
         rng = np.random.default_rng(SPLIT_SEED)
@@ -263,13 +292,15 @@ def split(indexes: list, fold: int, n_folds: int, limit: int | None = None) -> t
 
 
 def open_backgrounds(folders: list[str]) -> list[Path]:
-    """The photos in folders of pictures without people. Raises UserError."""
+    """The photos in folders of pictures without people. Raises UserError, also for a broken one."""
     found: list[Path] = []
     for folder in map(Path, folders):
-        pictures = _pictures(folder) if folder.is_dir() else {}
+        pictures = _pictures(folder) if folder.is_dir() else []
         if not pictures:
             raise UserError(f"{folder}: --backgrounds found no photos there")
-        found.extend(pictures.values())
+        found.extend(pictures)
+    for path in found:
+        check_picture(path)
     return found
 
 

@@ -54,18 +54,28 @@ def summarise(rows: pd.DataFrame) -> dict[str, float]:
     return {"photos": len(rows), **scores(*counts), "boundary_f1": float(rows["boundary_f1"].mean())}
 
 
-def choose_photos(folder: Path, segmenter: HairSegmenter, split: str, fold: int | None) -> PhotoSet:
-    """The photos of a data set to score on; the fold is the one that the weights were not trained on, unless given."""
-    index = open_data(folder)
+def choose_photos(
+    folder: Path, segmenter: HairSegmenter, split: str, fold: int | None, query: str | None = None
+) -> PhotoSet:
+    """The photos of a data set to score on, of the Korean one those that `query` leaves.
+
+    The fold is the one that the weights were not trained on, unless given. Raises UserError.
+    """
+    index = open_data(folder, query)
     if split == "all":
-        return PhotoSet([index], [np.arange(len(index))])
-    fold = segmenter.facts.get("fold", 0) if fold is None else fold
+        every = np.arange(len(index)) if query is None else np.sort(np.concatenate([*index.split(0, 2).values()]))
+        return PhotoSet([index], [every])
+    fold = segmenter.facts.get("fold") if fold is None else fold
     n_folds = segmenter.facts.get("n_folds", 5)
+    if fold is None:
+        raise UserError("the weights do not tell the fold that they held out: give --fold, or --split all")
     if fold >= n_folds:
         raise UserError(f"--fold {fold} is out of range: the weights were trained with {n_folds} folds")
     parts = index.split(fold, n_folds)
     if split not in parts:
         raise UserError(f"{folder}: has no {split} part of its own (no mapping file); --split valid or all")
+    if not len(parts[split]):
+        raise UserError(f"{folder}: its {split} part has no photos; --split all scores on those that are there")
     return PhotoSet([index], [parts[split]])
 
 
@@ -106,7 +116,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--fold", type=number(int, 0), help="the weights' own held-out fold where not given")
     parser.add_argument("--img_size", type=number(int, 32), help="the weights' own where not given")
     parser.add_argument("--backend", choices=BACKENDS, default="auto", help="what runs the network")
-    parser.add_argument("--device", default="auto", help="of the torch backend")
+    parser.add_argument("--device", default="auto", help="auto, cpu, or another of the backend's")
     parser.add_argument("--tta", action="store_true", help="average over mirror image and three sizes")
     parser.add_argument("--refine", action="store_true", help="draw edges to the photo's own")
     parser.add_argument(
@@ -116,6 +126,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="look again, closer, where a first look suspects small heads, as inference.py does",
     )
     parser.add_argument("--threshold", type=number(float, 0, 1), help="the weights' own where not given")
+    parser.add_argument("--filter", metavar="QUERY", help="score a part of the Korean data set, as train_korean.py's")
     parser.add_argument("--by", metavar="LABEL", help="also by group of a Korean style label, as length or sex")
     parser.add_argument("--worst", type=number(int, 1), metavar="N", help="draw the N worst photos")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the scores there")
@@ -123,33 +134,41 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def tell_apart(paths: list[Path]) -> list[str]:
+    """A name for each path: a folder's own, a file's with its folder's; in full where two would be the same."""
+    names = [f"{path.parent.name}/{path.name}" if path.is_file() else path.name for path in paths]
+    return [name if name and names.count(name) == 1 else str(path) for name, path in zip(names, paths, strict=True)]
+
+
 def main() -> None:
     args = build_parser().parse_args()
-
-    table = []
-    for weights in args.weights:
+    jobs = []  # what the user can have wrong is found before hours of scoring
+    for weights, weights_name in zip(args.weights, tell_apart(args.weights), strict=True):
         try:
             segmenter = HairSegmenter(
                 *(weights, args.backend, args.device, args.img_size, args.tta, args.refine, args.multi_scale)
             )
         except (OSError, ValueError) as error:
             raise UserError(str(error)) from error
-        threshold = segmenter.threshold if args.threshold is None else args.threshold
-        for folder in args.data_dir:
-            photos = choose_photos(folder, segmenter, args.split, args.fold)
+        for folder, name in zip(args.data_dir, tell_apart(args.data_dir), strict=True):
+            photos = choose_photos(folder, segmenter, args.split, args.fold, args.filter)
             photos.check()
-            rows = score_photos(segmenter, photos, threshold)
-            facts = {"weights": weights.name, "data": f"{folder.name} ({args.split})", "img_size": segmenter.img_size}
-            table.append(facts | summarise(rows))
-            if args.by:
-                labels = photos.labels(args.by)
-                groups = rows.groupby(labels.to_numpy())
-                table += [facts | {"data": f"{args.by} = {key}"} | summarise(group) for key, group in groups]
-            if args.worst:
-                args.output_dir.mkdir(parents=True, exist_ok=True)
-                path = args.output_dir / f"worst_{weights.name}_{folder.name}.png"
-                write_png(path, draw_worst(rows, photos, segmenter, threshold, args.worst))
-                print(path)
+            jobs.append((weights_name, segmenter, name, photos, photos.labels(args.by) if args.by else None))
+
+    table = []
+    for weights_name, segmenter, name, photos, labels in jobs:
+        threshold = segmenter.threshold if args.threshold is None else args.threshold
+        rows = score_photos(segmenter, photos, threshold)
+        facts = {"weights": weights_name, "data": f"{name} ({args.split})", "img_size": segmenter.img_size}
+        table.append(facts | summarise(rows))
+        if labels is not None:
+            groups = rows.groupby(labels.to_numpy())
+            table += [facts | {"data": f"{args.by} = {key}"} | summarise(group) for key, group in groups]
+        if args.worst:
+            args.output_dir.mkdir(parents=True, exist_ok=True)
+            path = args.output_dir / f"worst_{weights_name}_{name}.png".replace("/", "-")
+            write_png(path, draw_worst(rows, photos, segmenter, threshold, args.worst))
+            print(path)
     print(markdown(pd.DataFrame(table)))
     if args.json:
         write_json(args.json, table[0] if len(table) == 1 else table)

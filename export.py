@@ -25,7 +25,8 @@ import numpy as np
 
 import geometry
 import inference
-from backends import METADATA, Network, TorchNetwork, fingerprint, open_network
+from backends import METADATA, Network, TorchNetwork, fingerprint, open_network, parse_facts
+from pictures import read_image, read_mask
 from utils import HelpFormatter, UserError, atomic, number, run
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ def quantise(source: Path, path: Path, facts: dict, photos: list[Path]) -> None:
 
 
 def _inputs(photos: list[Path], facts: dict, size: int | None = None) -> np.ndarray:
-    images = [inference.read_photo(photo) for photo in photos]
+    images = [read_image(photo) for photo in photos]
     size = size or facts["img_size"]
     return np.stack([geometry.preprocess(image, size, facts["mean"], facts["std"]) for image in images])
 
@@ -234,7 +235,11 @@ def export(folder: Path, kind: str, output: Path, half: bool = False, size: int 
 
 
 def portable_facts(folder: Path, model: "nn.Module", facts: dict, size: int | None) -> dict:
-    """What inference needs to know of a run folder's model, as plain JSON values."""
+    """What inference needs to know of a run folder's model, as plain JSON values. Raises UserError."""
+    try:
+        facts = parse_facts(folder / "config.json", json.dumps(facts))
+    except ValueError as error:
+        raise UserError(str(error)) from error
     decoder, size = type(model).__name__, size or facts["img_size"]
     return {
         "img_size": size,
@@ -242,6 +247,7 @@ def portable_facts(folder: Path, model: "nn.Module", facts: dict, size: int | No
         "mean": list(facts["mean"]),
         "std": list(facts["std"]),
         "threshold": facts["threshold"],
+        **{key: facts[key] for key in ("fold", "n_folds") if key in facts},  # evaluate.py scores on the fold held out
         "decoder": decoder,
         "made_from": fingerprint(folder / "model.safetensors"),
     }
@@ -286,7 +292,7 @@ def export_int8(folder: Path, photos_dir: Path, output: Path, size: int | None =
     import models
 
     has_masks = (photos_dir / "mask").is_dir()
-    photos = list(inference.find_photos([photos_dir / "image" if has_masks else photos_dir]))
+    photos = inference.photos_in(photos_dir / "image" if has_masks else photos_dir)
     if len(photos) < 8:
         raise UserError(f"{photos_dir}: --int8 needs at least 8 photos to calibrate and to measure, not {len(photos)}")
     photos = [photos[i] for i in np.random.default_rng(0).permutation(len(photos))[:200]]
@@ -311,12 +317,13 @@ def export_int8(folder: Path, photos_dir: Path, output: Path, size: int | None =
 
 def _dice(network: Network, inputs: list[np.ndarray], photos: list[Path], facts: dict) -> float:
     """Dice over all photos together, at the photos' own sizes."""
-    from dataset import read_mask
-
+    masks = {path.stem: path for path in (photos[0].parents[1] / "mask").iterdir()}
     hits = total = 0
     for photo, batch in zip(photos, inputs, strict=True):
-        shape = inference.read_photo(photo).shape[:2]
-        truth = read_mask(next((photo.parents[1] / "mask").glob(f"{photo.stem}.*")), shape) > 0
+        shape = read_image(photo).shape[:2]
+        if photo.stem not in masks:
+            raise UserError(f"{photo}: has no mask of its name; add one, or name a folder of photos alone")
+        truth = read_mask(masks[photo.stem], shape) > 0
         found = geometry.restore(inference.sigmoid(network(batch)[0, 0]), shape) >= facts["threshold"]
         hits, total = hits + 2 * np.count_nonzero(truth & found), total + truth.sum() + found.sum()
     return float(hits / total) if total else 1.0

@@ -18,6 +18,7 @@ import os
 import sys
 import threading
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -50,13 +51,14 @@ KINDS = {"overlay": "png", "mask": "png", "alpha": "png", "recolor": "png", "con
 # ---------------------------------------------------------------------------------------------------- one photo
 
 
-def read_photo(path: Path) -> np.ndarray:
+def read_photo(path: str | Path) -> np.ndarray:
     """Read a photo file as RGB uint8 (H, W, 3), upright; what is transparent becomes white.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: not a photo, cut off, or of more than 100 megapixels (seen before it is decoded).
     """
+    path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:
@@ -65,7 +67,9 @@ def read_photo(path: Path) -> np.ndarray:
             width, height = header.size
             if width * height > MAX_PIXELS:
                 raise ValueError(f"{width}×{height} is more than {MAX_PIXELS // 1_000_000} megapixels; shrink it first")
-            if header.mode in ("RGBA", "LA", "PA") or "transparency" in header.info:
+            # Pillow would cut 16 bits of grey short; OpenCV reads them, and leaves their transparency out.
+            see_through = header.mode in ("RGBA", "LA", "PA") or "transparency" in header.info
+            if see_through and not header.mode.startswith("I"):
                 upright = ImageOps.exif_transpose(header).convert("RGBA")
                 white = Image.new("RGBA", upright.size, "white")
                 return np.asarray(Image.alpha_composite(white, upright))[..., :3].copy()
@@ -134,7 +138,7 @@ class HairSegmenter:
         self.facts = self._network.facts
         self.backend = self._network.backend
         self.threshold: float = self.facts["threshold"]
-        self.img_size = img_size or self.facts["img_size"]
+        self.img_size = self.facts["img_size"] if img_size is None else img_size
         self.tta, self.refine, self.multi_scale = tta, refine, multi_scale
         fixed = self.facts.get("fixed_size")
         if self.img_size < 32 or self.img_size % 32:
@@ -170,7 +174,7 @@ class HairSegmenter:
         Raises:
             FileNotFoundError, ValueError: an unreadable file, or an array of another form.
         """
-        photos = [image if isinstance(image, np.ndarray) else read_photo(Path(image)) for image in images]
+        photos = [image if isinstance(image, np.ndarray) else read_photo(image) for image in images]
         for photo in photos:
             if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3 or not photo.size:
                 raise ValueError(f"a photo is RGB uint8 (H, W, 3), not {photo.dtype} {photo.shape}")
@@ -209,14 +213,16 @@ class HairSegmenter:
 def _open_folder(folder: Path, backend: str, device: str, threads: int | None) -> Network:
     """Open a run folder: its `model.onnx` where there is one and the backend allows it, else by PyTorch."""
     onnx, tensors = folder / "model.onnx", folder / "model.safetensors"
-    if backend in ("onnx", "openvino") and not onnx.is_file():
+    asked = backend in ("onnx", "openvino")
+    if asked and not onnx.is_file():
         raise FileNotFoundError(f"{onnx}: no such file; python export.py --weights {folder} makes it")
-    if backend != "torch" and device != "mps" and onnx.is_file():
+    # ONNX Runtime and OpenVINO are the fastest on CPUs; another device is PyTorch's, unless the user says whose.
+    if asked or (backend == "auto" and onnx.is_file() and (device in ("auto", "cpu") or not tensors.is_file())):
         network = open_network(onnx, backend, device, threads=threads)
         made_from = network.facts.get("made_from")
         if not tensors.is_file() or made_from in (None, fingerprint(tensors)):
             return network
-        if backend != "auto":
+        if asked:
             raise ValueError(f"{onnx}: was made before {tensors.name} changed; python export.py --weights {folder}")
         print(f"{onnx}: older than {tensors.name}, which is used; export.py renews it", file=sys.stderr)
     if not (folder / "config.json").is_file():
@@ -233,26 +239,54 @@ def find_photos(inputs: Sequence[Path], recursive: bool = False, leave_out: Path
     Args:
         inputs: files, folders and globs (for shells that do not expand them, and quoted ones).
         recursive: look into the folders' folders too.
-        leave_out: a folder of results that may lie within an input folder.
+        leave_out: a folder of results that may lie within an input folder or a glob's.
+
+    Raises:
+        FileNotFoundError: a glob that nothing matches, a folder without photos.
+        OSError: a folder that cannot be read.
     """
     for path in inputs:
         if path.is_dir():
-            found = path.rglob("*") if recursive else path.iterdir()
-            found = (file for file in found if is_photo(file) and not file.is_dir())
-            own = leave_out is not None and _real(path) != _real(leave_out) and _real(leave_out)
-            yield from sorted(file for file in found if not own or own not in _real(file).parents)
+            found, top = photos_in(path, recursive), path
         elif not path.exists() and glob.has_magic(str(path)):
             matches = sorted(map(Path, glob.glob(str(path), recursive=True)))  # noqa: PTH207 (Path.glob: no absolute ones)
             if not matches:
                 raise FileNotFoundError(f"{path}: nothing matches")
-            yield from (file for file in matches if not file.is_dir())
+            found = [file for match in matches for file in (photos_in(match, recursive) if match.is_dir() else [match])]
+            top = next(folder for folder in path.parents if not glob.has_magic(str(folder)))
         else:
             yield path
+            continue
+        results = leave_out and _real(leave_out)
+        if results and _real(top) in results.parents:
+            found = [file for file in found if results not in _real(file).parents]
+        if not found:
+            raise FileNotFoundError(f"{path}: no photos in it")
+        yield from found
+
+
+def photos_in(folder: Path, recursive: bool = False) -> list[Path]:
+    """The photos in a folder, by their names, in order. Raises OSError."""
+    return sorted(
+        file for file in (folder.rglob("*") if recursive else folder.iterdir()) if is_photo(file) and not file.is_dir()
+    )
+
+
+def find_inputs(inputs: Sequence[Path], recursive: bool, leave_out: Path) -> tuple[list[Path], list[str]]:
+    """What `find_photos` finds, each file once, and a line for each input where it finds nothing."""
+    files: dict[Path, None] = {}
+    missing = []
+    for path in inputs:
+        try:
+            files |= dict.fromkeys(find_photos([path], recursive, leave_out))
+        except OSError as error:
+            missing.append(str(error))
+    return list(files), missing
 
 
 def is_video(path: Path) -> bool:
     """Whether an input is a video file or a camera's number."""
-    return path.suffix.lower() in VIDEO_SUFFIXES or (path.name.isdecimal() and not path.exists())
+    return path.suffix.lower() in VIDEO_SUFFIXES or (str(path).isdecimal() and not path.exists())
 
 
 def is_photo(path: Path) -> bool:
@@ -265,23 +299,25 @@ def result_names(inputs: Sequence[Path], output_dir: Path, endings: Sequence[str
 
     Equal stems get a number, and no result takes the place of an input.
     """
-    taken = {_plain(path) for path in inputs}
+    # A result takes the place of what has its name, be it a link; an input that is one is read from where it leads.
+    taken = {_plain(path) for path in inputs} | {_plain(_real(path)) for path in inputs}
+    folder, last = _plain(output_dir / "x")[:-1], Counter[str]()
     names = []
     for path in inputs:
-        number, stem = 1, path.stem or "input"
+        stem = path.stem or "input"
         while True:
-            name = output_dir / (stem if number == 1 else f"{stem}-{number}")
-            targets = {_plain(name.with_name(name.name + ending)) for ending in endings}
+            last[stem.casefold()] += 1
+            name = stem if last[stem.casefold()] == 1 else f"{stem}-{last[stem.casefold()]}"
+            targets = {folder + (name + ending).casefold() for ending in endings}
             if not targets & taken:
                 break
-            number += 1
         taken |= targets
-        names.append(name)
+        names.append(output_dir / name)
     return names
 
 
 def _plain(path: Path) -> str:
-    return str(_real(path)).casefold()  # some file systems do not tell a.png from A.png
+    return str(_real(path.parent) / path.name).casefold()  # some file systems do not tell a.png from A.png
 
 
 def _real(path: Path) -> Path:
@@ -377,9 +413,9 @@ def main() -> None:
             raise ValueError("--every counts from 1 and --smooth lies between 0 and 0.95")
         args.save = list(dict.fromkeys(args.save))
         inputs = [Path(text) for text in args.input or [HERE / "demo" / f"{args.num}.jpg"]]
-        files = list(dict.fromkeys(find_photos(inputs, args.recursive, args.output_dir)))
+        files, missing = find_inputs(inputs, args.recursive, args.output_dir)
         if not files:
-            raise FileNotFoundError(f"{inputs[0]}: no photos in it")
+            raise FileNotFoundError("\nerror: ".join(missing))
         segmenter = HairSegmenter(
             *(args.weights, args.backend, args.device, args.img_size, args.tta, args.refine, args.multi_scale),
             threads=threads_for(files),
@@ -389,10 +425,10 @@ def main() -> None:
         sys.exit(f"error: {error}")
     if args.threshold is None:
         args.threshold = segmenter.threshold
-    failures = process(files, segmenter, args)
+    failures = missing + process(files, segmenter, args)
     if failures:
-        if len(files) > 1:
-            failures.append(f"{len(failures)} of {len(files)} inputs failed")
+        if len(files) + len(missing) > 1:
+            failures.append(f"{len(failures)} of {len(files) + len(missing)} inputs failed")
         sys.exit("\n".join(f"error: {failure}" for failure in failures))
 
 
@@ -416,9 +452,11 @@ def process(files: Sequence[Path], segmenter: HairSegmenter, args: argparse.Name
         try:
             for path, job in zip(photos, jobs, strict=True):
                 try:
-                    print(job.result())
+                    line = job.result()
                 except (OSError, ValueError, MemoryError, cv2.error) as error:
                     failures.append(_failure(path, error))
+                else:
+                    print(line)
         except KeyboardInterrupt:
             pool.shutdown(cancel_futures=True)
             raise
@@ -444,3 +482,5 @@ if __name__ == "__main__":
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:  # `| head` has read enough; all is saved
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

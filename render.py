@@ -36,7 +36,10 @@ HAIR_COLORS = {
 def parse_color(text: str) -> tuple[int, int, int]:
     """RGB, 0 to 255, of a hair colour, a CSS colour name or `#rrggbb`. Raises ValueError."""
     try:
-        return ImageColor.getrgb(HAIR_COLORS.get(text.lower().replace("_", " "), text))[:3]
+        color = ImageColor.getrgb(HAIR_COLORS.get(text.lower().replace("_", " "), text))[:3]
+        if max(color) > 255:  # Pillow takes rgb(300, 0, 0)
+            raise ValueError(text)
+        return color
     except ValueError as error:
         raise ValueError(f"--color {text}: neither #rrggbb, nor a CSS name, nor {', '.join(HAIR_COLORS)}") from error
 
@@ -174,7 +177,7 @@ def draw(
 
 
 def polygons(mask: np.ndarray) -> list[np.ndarray]:
-    """The outlines of a mask's pieces, whose union is the mask.
+    """The outlines of a mask's pieces, whose union is the mask with gaps of one pixel closed.
 
     A face within hair is a hole, which lists of polygons such as COCO's cannot tell: a piece with a hole is cut in two
     through the hole's middle.
@@ -282,8 +285,8 @@ def write_whole(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
         temporary.replace(path)
     except OSError as error:
-        if error.errno and error.filename is None:  # a full disk's error names no file
-            error.filename = str(path)
+        if error.errno:  # a full disk's error names no file, others the temporary one
+            error.filename, error.filename2 = str(path), None
         raise
     finally:
         temporary.unlink(missing_ok=True)

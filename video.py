@@ -49,11 +49,14 @@ class Reader:
         total: number of frames as the file tells, 0 where it does not.
 
     Raises:
+        FileNotFoundError: no such file.
         ValueError: what cannot be read as a video.
     """
 
     def __init__(self, path: Path) -> None:
-        is_camera = not path.exists() and path.name.isdecimal()
+        is_camera = not path.exists() and str(path).isdecimal()
+        if not path.exists() and not is_camera:
+            raise FileNotFoundError(f"{path}: no such file")
         self._path = path
         self._capture = cv2.VideoCapture(int(path.name) if is_camera else str(path))
         if not self._capture.isOpened():
@@ -91,7 +94,11 @@ class AvWriter:
         sounds = self._source.streams.audio if self._source else ()
         self._sound = sounds[0] if sounds else None
         if self._sound:
-            self._copy = self._file.add_stream_from_template(self._sound)
+            try:
+                self._copy = self._file.add_stream_from_template(self._sound)
+            except ValueError:
+                print(f"{source}: MP4 cannot hold its kind of sound, which is left out", file=sys.stderr)
+                self._sound = None
 
     def write(self, frame: np.ndarray, time: float) -> None:
         """Add a frame, RGB uint8 (H, W, 3), that is shown from `time`, seconds."""
@@ -105,11 +112,13 @@ class AvWriter:
         picture.time_base = self._clock
         self._file.mux(self._stream.encode(picture))
 
-    def close(self) -> None:
-        """Write what is still to be written, then the sound."""
+    def close(self, stopped: bool) -> None:
+        """Write what is still to be written, then the sound: all of it, or where `stopped` up to the last frame."""
         self._file.mux(self._stream.encode())
         if self._source and self._sound:
             for packet in self._source.demux(self._sound):
+                if stopped and packet.dts and packet.dts * packet.time_base > self._last * self._clock:
+                    break
                 if packet.dts is not None:
                     packet.stream = self._copy
                     self._file.mux(packet)
@@ -134,7 +143,7 @@ class CvWriter:
                 raise OSError(f"{self._path}: OpenCV cannot write videos here; pip install av")
         self._writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
 
-    def close(self) -> None:
+    def close(self, stopped: bool) -> None:
         """End the file."""
         if self._writer is not None:
             self._writer.release()
@@ -157,21 +166,27 @@ def segment_video(path: Path, name: Path, segmenter: Callable, args: argparse.Na
         path: a video file, or a camera's number, which is read until Ctrl-C.
         name: as `inference.result_names` gives it.
         segmenter: from RGB uint8 (H, W, 3) to float32 (H, W), as `HairSegmenter`.
-        args: `save`, `color` (RGB), `threshold`, `every`, `smooth`.
+        args: `save`, `color` (RGB), `threshold`, `every`, `smooth`; kinds of `save` that a video cannot be are left
+            out, with a line on standard error.
 
     Returns:
         A line to print.
 
     Raises:
-        ValueError, OSError: an unreadable video, a kind that a video cannot be, a file that cannot be written.
+        ValueError, OSError: an unreadable video, no kind that a video can be, a file that cannot be written.
     """
-    if wrong := [kind for kind in args.save if kind not in KINDS]:
-        raise ValueError(f"{path}: --save {' '.join(wrong)} is for photos; a video can be {', '.join(KINDS)}")
+    kinds = [kind for kind in args.save if kind in KINDS]
+    if wrong := " ".join(kind for kind in args.save if kind not in KINDS):
+        told = f"{path}: --save {wrong} is for photos; a video can be {', '.join(KINDS)}"
+        if not kinds:
+            raise ValueError(told)
+        print(told, file=sys.stderr)
     reader, writer_type, smooth = Reader(path), choose_writer(), Smoother(args.smooth)
-    targets = {kind: name.with_name(f"{name.name}_{kind}.mp4") for kind in args.save}
+    targets = {kind: name.with_name(f"{name.name}_{kind}.mp4") for kind in kinds}
     parts = {kind: target.with_name(f".{target.name}.part.mp4") for kind, target in targets.items()}
     writers = {kind: writer_type(part, reader.rate, path) for kind, part in parts.items()}
     share = frames = 0
+    stopped = False
     try:
         try:
             for frame, time in tqdm(reader, total=reader.total or None, unit="frame", desc=path.name):
@@ -184,8 +199,9 @@ def segment_video(path: Path, name: Path, segmenter: Callable, args: argparse.Na
         except KeyboardInterrupt:
             if not frames:
                 raise
+            stopped = True
         for kind, writer in writers.items():
-            writer.close()
+            writer.close(stopped)
             parts[kind].replace(targets[kind])
     finally:
         for part in parts.values():

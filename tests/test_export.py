@@ -88,6 +88,33 @@ def test_int8(tmp_path: Path) -> None:
         export.export_int8(tmp_path / "run", tmp_path, tmp_path / "no.onnx")
 
 
+def test_facts_are_carried_over_or_missed(tmp_path: Path) -> None:
+    save_tiny(tmp_path)
+    model, facts = models.load_model(tmp_path)
+    carried = export.portable_facts(tmp_path, model, facts | {"fold": 3, "n_folds": 4}, None)
+    assert (carried["fold"], carried["n_folds"], carried["mean"]) == (3, 4, [0.5, 0.5, 0.5])
+    with pytest.raises(UserError, match=r"config\.json: not written by this project \(no mean in it\)"):
+        export.portable_facts(tmp_path, model, {key: facts[key] for key in facts if key != "mean"}, None)
+
+
+def test_int8_names_what_it_cannot_use(tmp_path: Path) -> None:
+    save_tiny(tmp_path / "run")
+    for folder in ("image", "mask"):
+        (tmp_path / "photos" / folder).mkdir(parents=True)
+    photos = [tmp_path / "photos" / "image" / f"[{number}].jpg" for number in range(8)]
+    for photo in photos:
+        Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(photo)
+    network = lambda batch: batch[:, :1]
+    inputs = [np.zeros((1, 3, 64, 64), np.float32)]
+    with pytest.raises(UserError, match=r"\[0\]\.jpg: has no mask of its name"):
+        export._dice(network, inputs, photos[:1], FACTS)
+    Image.fromarray(np.zeros((64, 64), np.uint8)).save(tmp_path / "photos" / "mask" / "[0].png")
+    assert export._dice(network, inputs, photos[:1], FACTS | {"threshold": 0.9}) == 1.0
+    photos[0].write_bytes(b"no photo")
+    with pytest.raises(UserError, match=r"\[0\]\.jpg: cannot be read"):
+        export._inputs(photos[:1], FACTS)
+
+
 def test_what_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_tiny(tmp_path)
     monkeypatch.setattr(export, "compare", lambda *_: (0.2, 0.9))

@@ -275,6 +275,46 @@ def test_evaluate_from_end_to_end(
     assert "dice" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--by", "length"], "has no labels"),
+        (["--data_dir", "data", "nowhere"], "nowhere: no such folder"),
+        (["--filter", "age > 30"], "data: has no labels for --filter"),
+        (["--split", "valid"], "give --fold"),
+    ],
+)
+def test_evaluate_finds_what_is_wrong_before_it_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str], told: str
+) -> None:
+    monkeypatch.setattr(evaluate, "HairSegmenter", lambda *_: Bright())
+    monkeypatch.setattr(evaluate, "score_photos", lambda *_: pytest.fail("scored"))
+    monkeypatch.chdir(tmp_path)
+    for folder in ("image", "mask"):
+        write(tmp_path / "data" / folder, {f"{number}.png": GOOD["png.jpg"] for number in range(5)})
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", "--data_dir", "data", "--split", "all", *flags])
+    with pytest.raises(SystemExit) as stop:
+        utils.run(evaluate.main)
+    one_line(stop, told)
+
+
+def test_evaluate_scores_the_fold_held_out_or_the_part_asked_for(celeb: Path, korean: Path) -> None:
+    segmenter = Bright()
+    index = dataset.open_data(celeb)
+    segmenter.facts |= {"fold": 3, "n_folds": 4}
+    chosen = evaluate.choose_photos(celeb, segmenter, "valid", None)
+    np.testing.assert_array_equal(chosen.row, index.split(3, 4)["valid"])
+    part = evaluate.choose_photos(korean, segmenter, "all", None, "sex == '여'")
+    assert 0 < len(part) < len(dataset.open_data(korean)) and set(part.labels("sex")) == {"여"}
+
+
+def test_equal_names_are_told_apart(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("a/set", "b/set", "c", "run/model.onnx")]
+    paths[3].parent.mkdir()
+    paths[3].touch()
+    assert evaluate.tell_apart(paths) == [str(paths[0]), str(paths[1]), "c", "run/model.onnx"]
+
+
 @pytest.mark.parametrize("text", ["", "idx orig_idx\n", "머리", "a b\n1 2\n", "idx orig_idx\n0 many\n1 2\n2 3\n"])
 def test_a_broken_mapping_file_is_named(tmp_path: Path, text: str) -> None:
     make_celeb(tmp_path, photos=3)

@@ -15,6 +15,7 @@ from make_sample import draw_head
 from PIL import Image
 
 import augment
+import backends
 import export
 import geometry
 import inference
@@ -123,6 +124,11 @@ def test_exif_orientation(tmp_path: Path, orientation: int) -> None:
     assert np.abs(read.astype(int) - photo).mean() < 6
 
 
+def test_16_bits_with_transparency_keep_their_grey(tmp_path: Path) -> None:
+    Image.fromarray(np.full((8, 8), 120 * 257, np.uint16)).save(tmp_path / "deep.png", transparency=7)
+    assert np.abs(inference.read_photo(str(tmp_path / "deep.png")).astype(int) - 120).max() <= 1
+
+
 def test_transparent_becomes_white(tmp_path: Path, head: np.ndarray) -> None:
     Image.fromarray(np.dstack([head, np.zeros(head.shape[:2], np.uint8)])).save(tmp_path / "clear.png")
     assert (inference.read_photo(tmp_path / "clear.png") == 255).all()
@@ -161,8 +167,30 @@ def test_find_photos(tmp_path: Path) -> None:
     found = inference.find_photos([tmp_path], recursive=True, leave_out=tmp_path / "result")
     assert names(found) == ["a.PNG", "b.jpg", "deep/c.webp"]
     assert names(inference.find_photos([tmp_path / "*.jpg"])) == ["b.jpg"]
+    assert names(inference.find_photos([tmp_path / "d*"])) == ["deep/c.webp"]  # as a shell would have it
+    found = inference.find_photos([tmp_path / "**" / "*.[pw]*"], leave_out=tmp_path / "result")
+    assert names(found) == ["deep/c.webp"]
+    for explicit in (tmp_path / "result", tmp_path / "result" / "*.png"):
+        assert names(inference.find_photos([explicit], leave_out=tmp_path / "result")) == ["result/a_mask.png"]
+    for above in (tmp_path, tmp_path.parent):  # results beside the photos or further up hide none
+        assert len(list(inference.find_photos([tmp_path / "deep"], leave_out=above))) == 1
     with pytest.raises(FileNotFoundError, match="matches"):
         list(inference.find_photos([tmp_path / "*.bmp"]))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="empty: no photos"):
+        list(inference.find_photos([tmp_path / "empty"]))
+
+
+def test_what_is_not_found_does_not_stop_the_others(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").touch()
+    inputs = [tmp_path / name for name in ("*.bmp", "a.jpg", "*.jpg", "none.jpg")]
+    files, missing = inference.find_inputs(inputs, False, tmp_path / "result")
+    assert files == [tmp_path / "a.jpg", tmp_path / "none.jpg"]  # what is not there is told when it is opened
+    assert missing == [f"{tmp_path / '*.bmp'}: nothing matches"]
+
+
+def test_a_number_is_a_camera_only_if_it_stands_alone(tmp_path: Path) -> None:
+    assert inference.is_video(Path("0")) and not inference.is_video(tmp_path / "2023")
 
 
 def test_result_names_take_no_input_and_no_other_result(tmp_path: Path) -> None:
@@ -171,6 +199,20 @@ def test_result_names_take_no_input_and_no_other_result(tmp_path: Path) -> None:
     assert [name.name.casefold() for name in names] == ["me", "me-2", "me-3", "me-2-2"]
     inputs = [tmp_path / "me.jpg", tmp_path / "me_mask.png"]
     assert inference.result_names(inputs, tmp_path, ["_mask.png"])[0].name == "me-2"
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "me_mask.png").symlink_to(tmp_path / "you.png")
+    (tmp_path / "link.png").symlink_to(tmp_path / "out" / "you_mask.png")
+    inputs = [tmp_path / "me.jpg", tmp_path / "you.jpg", tmp_path / "out" / "me_mask.png", tmp_path / "link.png"]
+    names = inference.result_names(inputs, tmp_path / "out", ["_mask.png"])
+    assert [name.name for name in names] == ["me-2", "you-2", "me_mask", "link"]
+
+
+def test_many_photos_of_one_name_are_named_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_up, real = [], inference.os.path.realpath
+    monkeypatch.setattr(inference.os.path, "realpath", lambda path: looked_up.append(path) or real(path))
+    inputs = [tmp_path / str(number) / "front.jpg" for number in range(50)]
+    assert inference.result_names(inputs, tmp_path, ["_mask.png"])[-1].name == "front-50"
+    assert len(looked_up) < 4 * len(inputs)
 
 
 # ---------------------------------------------------------------------------------------------------- the network
@@ -231,11 +273,23 @@ def test_wrong_use_is_told(weights: Path, tmp_path: Path) -> None:
         HairSegmenter(weights, img_size=100)
     with pytest.raises(ValueError, match="--backend tensorflow"):
         HairSegmenter(weights, backend="tensorflow")
+    with pytest.raises(ValueError, match="--img_size 0 is not"):
+        HairSegmenter(weights, img_size=0)
+    with pytest.raises(ValueError, match="--device mps: this ONNX Runtime has no such"):
+        HairSegmenter(weights, backend="onnx", device="mps")
     with pytest.raises(ValueError, match="RGB uint8"):
         HairSegmenter(weights)(np.zeros((8, 8), np.uint8))
     (tmp_path / "broken.onnx").write_bytes(b"no network")
     with pytest.raises(ValueError, match=r"broken\.onnx"):
         HairSegmenter(tmp_path / "broken.onnx", backend="onnx")
+
+
+@pytest.mark.parametrize(("module", "backend"), [("onnxruntime", "onnx"), ("openvino", "openvino"), ("torch", "torch")])
+def test_a_missing_package_is_named(weights: Path, monkeypatch: pytest.MonkeyPatch, module: str, backend: str) -> None:
+    monkeypatch.setitem(sys.modules, module, None)  # what importing it makes an ImportError
+    monkeypatch.setattr(backends, "find_spec", lambda _: None)
+    with pytest.raises(ValueError, match=r"pip install"):
+        HairSegmenter(weights, backend=backend)
 
 
 def test_stale_onnx_gives_way_to_the_new_weights(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -423,6 +477,62 @@ def test_video_errors(tmp_path: Path) -> None:
     args.save = ["alpha"]
     with pytest.raises(ValueError, match="alpha"):
         video.segment_video(tmp_path / "bad.mp4", tmp_path / "out", by_brightness, args)
+    with pytest.raises(FileNotFoundError, match=r"gone\.mp4: no such file"):
+        video.Reader(tmp_path / "gone.mp4")
+
+
+def write_film(path: Path, sound: str, frames: int = 40, rate: int = 10) -> None:
+    """A film of grey frames with four seconds of silence."""
+    av = pytest.importorskip("av")
+    with av.open(str(path), "w") as film:
+        pictures, noise = film.add_stream("mpeg4", rate=rate), film.add_stream(sound, rate=8000)
+        pictures.width = pictures.height = 64
+        for number in range(frames):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 4 * number, np.uint8), format="rgb24")
+            film.mux(pictures.encode(frame))
+            samples = noise.codec_context.frame_size or 800
+            if number * 800 % samples < 800:
+                silence = av.AudioFrame.from_ndarray(
+                    np.zeros((1, samples), np.float32 if sound == "aac" else np.uint8),
+                    format="fltp" if sound == "aac" else "u8",
+                    layout="mono",
+                )
+                silence.sample_rate = 8000
+                film.mux(noise.encode(silence))
+        film.mux(pictures.encode())
+        film.mux(noise.encode())
+
+
+def seconds_of(path: Path, kind: str) -> float:
+    av = pytest.importorskip("av")
+    with av.open(str(path)) as film:
+        streams = [stream for stream in film.streams if stream.type == kind]
+        return max((float((stream.duration or 0) * stream.time_base) for stream in streams), default=0.0)
+
+
+def test_sound_is_kept_cut_or_left_out(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    write_film(tmp_path / "in.mp4", "aac")
+    args = argparse.Namespace(save=["mask", "json"], color=(9, 9, 99), threshold=0.5, every=1, smooth=0)
+    assert "40 frames" in video.segment_video(tmp_path / "in.mp4", tmp_path / "whole", by_brightness, args)
+    assert "--save json is for photos" in capsys.readouterr().err
+    length = seconds_of(tmp_path / "in.mp4", "audio")
+    assert length > 3 and seconds_of(tmp_path / "whole_mask.mp4", "audio") == pytest.approx(length, abs=0.3)
+
+    shown = []
+
+    def stopped(frame: np.ndarray) -> np.ndarray:
+        if len(shown) == 10:
+            raise KeyboardInterrupt
+        shown.append(frame)
+        return by_brightness(frame)
+
+    assert "10 frames" in video.segment_video(tmp_path / "in.mp4", tmp_path / "part", stopped, args)
+    assert seconds_of(tmp_path / "part_mask.mp4", "audio") == pytest.approx(1, abs=0.3)
+
+    write_film(tmp_path / "old.avi", "pcm_u8")
+    assert "40 frames" in video.segment_video(tmp_path / "old.avi", tmp_path / "old", by_brightness, args)
+    assert "sound, which is left out" in capsys.readouterr().err
+    assert seconds_of(tmp_path / "old_mask.mp4", "audio") == 0
 
 
 # ---------------------------------------------------------------------------------------------------- command line
@@ -456,6 +566,7 @@ def test_batch_goes_on_after_a_bad_file(cli, tmp_path: Path, weights: Path, head
         (["--num", "99"], "99.jpg: no such file"),
         (["--threshold", "2"], "--threshold"),
         (["--color", "loud"], "--color loud"),
+        (["--color", "rgb(300,0,0)"], "--color rgb(300,0,0)"),
         (["--weights", "nowhere"], "nowhere"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 
@@ -59,6 +60,15 @@ def test_tables_of_flags_are_up_to_date():
     for path, text in zip(flags.READMES, (ENGLISH, KOREAN), strict=True):
         assert [script for _, script, _ in flags.TABLE.findall(text)] == list(flags.SCRIPTS)
         assert flags.renewed(text) == text, f"{path.name}: python tests/flags.py --write"
+
+
+def test_python_examples_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copyfile(ROOT / "demo" / "1.jpg", "me.jpg")
+    found = {}
+    for _, body in [block for block in BLOCK.findall(ENGLISH) if block[0] == "python"]:
+        exec(body, found)
+    assert found["mask"].shape == found["dyed"].shape[:2] == found["several"][1].shape and found["mask"].any()
 
 
 @pytest.mark.parametrize("script", flags.SCRIPTS)
