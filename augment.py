@@ -85,7 +85,9 @@ def paste(
         The canvas with the photo on it, and its mask.
     """
     scale = np.exp(rng.uniform(np.log(1 / 8), np.log(2 / 3))) * min(canvas.shape[:2]) / max(image.shape[:2])
-    height, width = (max(8, round(side * scale)) for side in image.shape[:2])
+    height, width = (
+        min(space, max(8, round(side * scale))) for side, space in zip(image.shape[:2], canvas.shape, strict=False)
+    )
     top, left = (
         int(rng.integers(0, space - side + 1)) for space, side in zip(canvas.shape, (height, width), strict=False)
     )

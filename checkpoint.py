@@ -104,6 +104,8 @@ class State:
                 f"{source}: stopped within an epoch of a run with {wrong[0]} {content['recipe'][wrong[0]]}, "
                 f"but now it is {self.recipe[wrong[0]]}; resume with the same"
             )
+        if self.ema is not None and "ema" not in content:
+            raise UserError(f"{source}: the run keeps no moving average of its weights; resume with --ema 0")
         fresh = [{key: group[key] for key in ("lr", "weight_decay")} for group in self.optimizer.param_groups]
         try:
             for name, part in self._parts().items():
@@ -147,6 +149,9 @@ def _read_checkpoint(path: Path) -> dict:
     content = models.read_tensors(path)
     if content.get("version") != CHECKPOINT_VERSION:
         raise UserError(f"{path}: a checkpoint of another version of this project; start the run anew")
+    needed = {"recipe", "model", "optimizer", "scaler", "epoch", "batch", "loss_sum", "best", "history"}
+    if missing := sorted(needed - content.keys()):
+        raise UserError(f"{path}: is damaged ({missing[0]} is missing)")
     return content
 
 
@@ -231,6 +236,6 @@ class Keeper:
         if stop:
             wait()
             if rank() == 0:
-                best = max((row["valid_dice"] for row in self.state.history), default=0)
-                print(f"stopped in epoch {self.state.epoch + 1}; best Dice {best:.4f}; --resume goes on", flush=True)
+                best = f"best Dice {max(0.0, self.state.best):.4f}"
+                print(f"stopped in epoch {self.state.epoch + 1}; {best}; --resume goes on", flush=True)
             raise KeyboardInterrupt

@@ -139,7 +139,8 @@ def train_one_epoch(
 
 def _dropout_seed(seed: int, state: State) -> int:
     """Another one for each batch of the run, so that a resumed run and one of several processes drop the same."""
-    return (seed * 100_003 + state.epoch) * 1_000_003 + state.batch * processes() + rank()
+    number = (seed * 100_003 + state.epoch) * 1_000_003 + state.batch * processes() + rank()
+    return number % 2**63  # what torch takes
 
 
 def _step(state: State, max_grad_norm: float) -> None:
@@ -218,6 +219,7 @@ def train(args: Namespace, open_indexes: Callable[[], list]) -> None:
     device = choose_device(args.device)
     if device.type == "cpu":
         keep_freed_memory()
+    models.check_names(args)
     join_processes(device)
     try:
         indexes = first_alone(open_indexes)
@@ -313,9 +315,11 @@ def _fit(
             if state.history:  # a process killed after its checkpoint may not have come to write the epoch's row
                 write_log(run, state.history)
     if is_finished(args, state):
-        return _finish(args, run, state, "finished before, so there is nothing to do (more --epochs would go on)")
+        more = "--epochs" if state.epoch >= args.epochs else "--patience"
+        return _finish(run, state, f"finished before, so there is nothing to do (more {more} would go on)")
     if rank() == 0:
-        print_start(args, run, state, device, len(train), len(valid))
+        told = Namespace(**vars(args) | {"decoder_lr": state.recipe["decoder_lr"]})
+        print_start(told, run, state, device, len(train), len(valid))
         with writing(run):
             write_json(run / "args.json", vars(args) | {"resume": None})
     with Keeper(state, run / "last.pth", args.save_every, device) as keeper, tensorboard(run, state.history) as board:
@@ -324,7 +328,7 @@ def _fit(
             last += epochs
             if state.epoch >= last or is_finished(args, state):
                 continue
-            if state.epoch == last - epochs:
+            if state.history and state.history[-1]["img_size"] != size:
                 state.best = -1.0  # Dice at another size does not compare
             sets = (
                 HairDataset(train, train_transform(args.augment, size), backgrounds),
@@ -337,11 +341,11 @@ def _fit(
                 if is_best and board is not None:
                     board.add_images("worst", picture_worst(state.scored_model(), sets[1], counts, facts), state.epoch)
                 keeper.saved_at = time.monotonic()
-    return _finish(args, run, state, "finished")
+    return _finish(run, state, "finished")
 
 
-def _finish(args: Namespace, run: Path, state: State, how: str) -> dict[str, float]:
-    best = best_row(args, state.history)
+def _finish(run: Path, state: State, how: str) -> dict[str, float]:
+    best = best_row(state.history)
     if rank() == 0:
         print(f"{how}: best Dice {best['valid_dice']:.4f} in epoch {best['epoch']}; the model is in {run}")
     return best
@@ -375,10 +379,11 @@ def build_state(args: Namespace, device: torch.device, photos: int) -> tuple[Sta
     encoder = [p for p in model.encoder.parameters() if p.requires_grad]
     known = {id(p) for p in encoder}
     rest = [p for p in model.parameters() if id(p) not in known]
-    groups = [{"params": encoder, "lr": args.encoder_lr}, {"params": rest, "lr": args.decoder_lr}]
+    decoder_lr = args.encoder_lr if args.decoder_lr is None else args.decoder_lr
+    groups = [{"params": encoder, "lr": args.encoder_lr}, {"params": rest, "lr": decoder_lr}]
     optimizer = torch.optim.AdamW(groups, weight_decay=args.weight_decay)
     steps = math.ceil(batches / args.grad_accum)
-    found = vars(args) | {"processes": processes(), "photos": photos}
+    found = vars(args) | {"decoder_lr": decoder_lr, "processes": processes(), "photos": photos}
     state = State(
         model=model,
         network=_spread(model, device, args.compile),
@@ -474,15 +479,15 @@ def record(state: State, run: Path, facts: dict, row: dict, args: Namespace, boa
     return is_best
 
 
-def best_row(args: Namespace, history: list[dict]) -> dict:
-    """The best epoch's row of the log, of those at the last size."""
-    rows = [row for row in history if row["img_size"] == args.img_size[-1]]
-    return max(rows or history, key=lambda row: row["valid_dice"])
+def best_row(history: list[dict]) -> dict:
+    """The best epoch's row of the log, of those since the size last changed: the model in the run folder."""
+    others = [row["epoch"] for row in history if row["img_size"] != history[-1]["img_size"]]
+    return max(history[max(others, default=0) :], key=lambda row: row["valid_dice"])
 
 
 def is_finished(args: Namespace, state: State) -> bool:
     """Whether all epochs are done, or the last size had `--patience` epochs without a better Dice."""
     patient = args.patience == 0 or state.epoch <= sum(args.size_epochs[:-1])
     return state.epoch >= args.epochs or (
-        not patient and state.epoch - best_row(args, state.history)["epoch"] >= args.patience
+        not patient and state.epoch - best_row(state.history)["epoch"] >= args.patience
     )

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import tokenize
 from collections import Counter
 from io import BytesIO
 from pathlib import Path
@@ -73,7 +74,15 @@ class KoreanIndex:
 
     def check(self, row: int) -> None:
         """Raise UserError unless the row's photo is whole and has the proportions of its polygon's frame."""
-        check_proportions(self.photo(row), tuple(self.sizes[row]), check_picture(self.photo(row)))
+        photo, shape = self.photo(row), check_picture(self.photo(row))
+        try:
+            check_proportions(photo, tuple(self.sizes[row]), shape)
+        except UserError as error:
+            height, width = self.sizes[row]
+            raise UserError(
+                f"{photo}: its label's frame is {width:.0f}×{height:.0f} but the photo {shape[1]}×{shape[0]}; "
+                "mend or remove its row of the CSV files"
+            ) from error
 
     def labels(self) -> pd.DataFrame:
         """The salon's labels of each row: `source` and the columns of LABELS that the CSV files have."""
@@ -106,7 +115,10 @@ class KoreanIndex:
     def _chosen(self, labels: pd.DataFrame, query: str) -> np.ndarray:
         try:
             chosen = labels.eval(query)
-        except (SyntaxError, NameError, ValueError, TypeError, KeyError, AttributeError, NotImplementedError) as error:
+        except (
+            *(SyntaxError, NameError, ValueError, TypeError, KeyError, AttributeError, NotImplementedError),
+            tokenize.TokenError,
+        ) as error:
             reason = str(error).splitlines()[0]
             raise UserError(f'--filter "{query}": {reason}; columns are {", ".join(map(str, labels))}') from error
         if not isinstance(chosen, pd.Series) or chosen.dtype != bool:

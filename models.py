@@ -7,6 +7,7 @@ import json
 import os
 import tempfile
 import warnings
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,6 +28,7 @@ DECODERS = (
     *("PSPNet", "DeepLabV3", "UPerNet", "Segformer", "DPT"),
 )
 IMAGENET_MEAN_STD = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+TENSOR_FILES = (".pth", ".pt", ".bin", ".safetensors")
 FACTS = "_hair"  # config.json's key for this project's facts; SMP passes over keys that begin with an underscore
 
 
@@ -51,6 +53,17 @@ def check_encoder(name: str) -> None:
         raise _nearest("encoder", name, known)
 
 
+def check_names(args: Namespace) -> None:
+    """Raise UserError for a name or a file of the flags that is not there, before the photos are read."""
+    check_encoder(args.encoder_type)
+    decoder_name(args.decoder_type)
+    needed = [Path(run) / "config.json" for run in args.teacher]
+    if args.resume is None and Path(args.encoder_weights).suffix in TENSOR_FILES:
+        needed.append(Path(args.encoder_weights))
+    if missing := [path for path in needed if not path.is_file()]:
+        raise UserError(f"{missing[0]}: no such file; --teacher names run folders, --encoder_weights a file of weights")
+
+
 def build_model(
     encoder: str, decoder: str, encoder_weights: str | None = None, decoder_channels: list[int] | None = None
 ) -> SegmentationModel:
@@ -71,7 +84,7 @@ def build_model(
     check_encoder(encoder)
     decoder = decoder_name(decoder)
     file = Path(encoder_weights or "")
-    is_file = file.suffix in (".pth", ".pt", ".bin", ".safetensors")
+    is_file = file.suffix in TENSOR_FILES
     options = {"decoder_channels": tuple(decoder_channels)} if decoder_channels else {}
     if decoder_channels and decoder not in ("Unet", "UnetPlusPlus", "MAnet"):  # SMP would pass over them in silence
         raise UserError(f"--decoder_channels is for Unet, UnetPlusPlus and MAnet, not for {decoder}")

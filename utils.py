@@ -123,7 +123,7 @@ def training_parser(usage: str, data_dir: str, name: str) -> argparse.ArgumentPa
     )
     train.add_argument("--compile", action=argparse.BooleanOptionalAction, default=False, help="torch.compile")
     train.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
-    train.add_argument("--seed", type=number(int, 0), default=42, help="of weights, order and augmentations")
+    train.add_argument("--seed", type=number(int, 0, 2**32 - 1), default=42, help="of weights, order and augmentations")
 
     files = parser.add_argument_group("files")
     files.add_argument("--output_dir", type=Path, default=Path("weights"), help="run folders are made in it")
@@ -149,13 +149,19 @@ def parse_training(parser: argparse.ArgumentParser) -> argparse.Namespace:
     args = parser.parse_args()
     if args.resume is not None:
         folder = newest_run(args.output_dir, args.name) if args.resume is True else args.resume
-        parser.set_defaults(**read_flags(folder))
+        flags = read_flags(folder)
+        parser.set_defaults(**flags)
         args = parser.parse_args()
         args.resume = folder
+        if other := [key for key in ("fold", "n_folds") if getattr(args, key) != flags.get(key, getattr(args, key))]:
+            was = f"--{other[0]} {flags[other[0]]}"  # it would be validated on photos that it was trained on
+            raise UserError(f"--resume {folder}: was started with {was}; go on with that, or start another run")
     elif args.weights is not None:
         parser.set_defaults(**read_architecture(args.weights))
         args = parser.parse_args()
     args.img_size = args.img_size if isinstance(args.img_size, list) else [args.img_size]
+    if len(args.img_size) == 1 and args.size_epochs not in (parser.get_default("size_epochs"), [args.epochs]):
+        raise UserError("--size_epochs goes with several --img_size; for one size, give --epochs")
     if len(args.img_size) == 1:
         args.size_epochs = [args.epochs]
     elif args.size_epochs is None or len(args.size_epochs) != len(args.img_size):
@@ -171,14 +177,15 @@ def parse_training(parser: argparse.ArgumentParser) -> argparse.Namespace:
         )
     if args.teacher and args.loss in ("focal", "lovasz"):
         raise UserError(f"--loss {args.loss} takes no half-hair; with --teacher use dice_bce, dice or bce")
-    if args.decoder_lr is None:
-        args.decoder_lr = args.encoder_lr
     return args
 
 
 def newest_run(output_dir: Path, name: str) -> Path:
     """The run folder of this name that was started or resumed last. Raises UserError."""
-    runs = list(output_dir.glob(f"*_{name}/args.json"))
+    runs = []
+    for path in output_dir.glob("*/args.json"):
+        with contextlib.suppress(UserError):  # another run's broken file is not in the way
+            runs += [path] if read_flags(path.parent).get("name") == name else []
     if not runs:
         raise UserError(f"--resume: no run named {name} in {output_dir}; name the folder of a run")
     return max(runs, key=lambda path: path.stat().st_mtime).parent
@@ -450,8 +457,8 @@ def build_scheduler(
         return CosineAnnealingLR(optimizer, T_max=max(steps - 1, 1), eta_min=min_lr)
     if name == "CosineAnnealingWarmRestarts":
         return CosineAnnealingWarmRestarts(
-            optimizer, T_0=max(steps // 7, 1), T_mult=2, eta_min=min_lr
-        )  # 1 + 2 + 4 parts
+            optimizer, T_0=max(-(-steps // 7), 1), T_mult=2, eta_min=min_lr
+        )  # 1 + 2 + 4 parts, rounded up: a step beyond them would start another at the peak
     if name == "ReduceLROnPlateau":
         return ReduceLROnPlateau(optimizer, mode="max", factor=0.3, patience=2, min_lr=min_lr)
     return None

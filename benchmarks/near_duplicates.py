@@ -36,9 +36,9 @@ def main() -> None:
     held_out = np.zeros(len(photos), bool)
     for part, index in enumerate(indexes):
         held_out[np.flatnonzero(photos.part == part)[index.split(0, args.n_folds)["valid"]]] = True
-    images = [read_image(photos.path(i)) for i in range(len(photos))]
-    hashes = np.stack([difference_hash(image) for image in images])
-    mirrored = np.stack([difference_hash(image[:, ::-1]) for image in images])
+    images = (read_image(photos.path(i)) for i in range(len(photos)))
+    both = np.stack([[difference_hash(view) for view in (image, image[:, ::-1])] for image in images])
+    hashes, mirrored = both[:, 0], both[:, 1]
     # For vectors of -1 and 1 the number of differing places is (256 - product) / 2.
     different = np.minimum(256 - hashes @ hashes.T, 256 - hashes @ mirrored.T) // 2
     first, second = np.nonzero(np.triu(different <= args.bits, k=1))

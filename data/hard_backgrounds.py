@@ -25,7 +25,7 @@ def share_of_hair(segmenter: HairSegmenter, path: Path) -> float:
     """The share of a picture's pixels called hair, in [0, 1]: of the whole or of its middle, whichever is more."""
     picture = read_image(path)
     height, width = picture.shape[:2]
-    middle = picture[height // 4 : height * 3 // 4, width // 4 : width * 3 // 4].copy()
+    middle = picture[height // 4 : max(1, height * 3 // 4), width // 4 : max(1, width * 3 // 4)].copy()
     return max(float((found >= segmenter.threshold).mean()) for found in segmenter.predict_batch([picture, middle]))
 
 
@@ -47,6 +47,8 @@ def main() -> None:
         raise UserError(str(error)) from error
     with new_folder(args.output_dir) as folder:
         picked = [path for path in tqdm(paths, unit="picture") if share_of_hair(segmenter, path) >= args.least]
+        if not picked:
+            raise UserError(f"none of the {len(paths)} pictures has {args.least:g} of hair; try a lower --least")
         for i, path in enumerate(picked):  # folders may hold files of the same name
             (folder / f"{i:04d}{path.suffix}").symlink_to(path.resolve())
     print(f"{len(picked)} of {len(paths)} pictures in {args.output_dir}")

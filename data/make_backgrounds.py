@@ -36,10 +36,10 @@ TEXTURES += ["page", "retina", "text", "clock_motion"]
 LEFT_OUT = re.compile(
     r"screenshot|norm|_nm|gloss|_spec|_ao\.|specular|cartoon|karts|/gui/|symbols|seasonal|town|naturalforces|/people"
     r"|military"
-    r"|supertuxkart/data/(?!textures)(?!.*(wood|plank|bark|trunk|crate))"
     r"|paintings|details|babyshapes|explore_world_music|louis-braille|digital_electricity",
     re.IGNORECASE,
 )
+KART_PARTS = re.compile(r"supertuxkart/data/(?!textures)(?!.*(wood|plank|bark|trunk|crate))", re.IGNORECASE)
 # What models take for hair first: fur and wood, which are therefore there in close-ups, too.
 MISLEADING = re.compile(r"mammal|explore_\w+_animals|erase|wood|plank|bark|trunk|crate|animal_|horse_", re.IGNORECASE)
 # 0 A.D. keeps its textures in a zip: the grounds, and the skins of animals, trunks, ships and walls without figures.
@@ -65,8 +65,13 @@ def game_textures(path: Path) -> Iterator[tuple[str, np.ndarray]]:
     with zipfile.ZipFile(path) as archive:
         for name in sorted(archive.namelist()):
             if GAME_TEXTURES.fullmatch(name) and not LEFT_OUT.search(name):
-                with Image.open(io.BytesIO(archive.read(name))) as texture:
-                    yield name, np.asarray(texture.convert("RGB"))[..., ::-1].copy()
+                try:
+                    with Image.open(io.BytesIO(archive.read(name))) as texture:
+                        picture = np.asarray(texture.convert("RGB"))[..., ::-1].copy()
+                except Exception as error:  # zipfile, zlib and Pillow raise many kinds
+                    reason = f"{name} in it cannot be read ({type(error).__name__})"
+                    raise UserError(f"{path}: {reason}; get it anew or remove it") from error
+                yield name, picture
 
 
 def pictures_in(path: Path) -> Iterator[tuple[str, np.ndarray | None]]:
@@ -75,7 +80,7 @@ def pictures_in(path: Path) -> Iterator[tuple[str, np.ndarray | None]]:
         yield from game_textures(path) if zipfile.is_zipfile(path) else ()
         return
     data = path.read_bytes()
-    starts = [found.start() for found in PHOTO_MAGIC.finditer(data)] if path.suffix == ".rcc" else [0]
+    starts = [found.start() for found in PHOTO_MAGIC.finditer(data)] if path.suffix == ".rcc" else [0] * bool(data)
     for start in starts:
         yield str(path), cv2.imdecode(np.frombuffer(data, np.uint8, offset=start), cv2.IMREAD_UNCHANGED)
 
@@ -83,13 +88,15 @@ def pictures_in(path: Path) -> Iterator[tuple[str, np.ndarray | None]]:
 def usable_pictures(path: Path) -> Iterator[tuple[str, np.ndarray]]:
     """Name and pixels of the photos and cut-outs in a file, BGR or BGRA uint8; cut-outs without what is not seen."""
     for name, picture in pictures_in(path):
-        if picture is None or picture.ndim == 2 or picture.dtype != np.uint8 or min(picture.shape[:2]) < 150:
+        if picture is None or picture.dtype != np.uint8 or min(picture.shape[:2]) < 150:
             continue
+        if picture.ndim == 2:
+            picture = cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
         if picture.shape[2] == 4:
             if path.suffix == ".rcc":  # a drawing
                 continue
             left, top, width, height = cv2.boundingRect((picture[..., 3] > 127).view(np.uint8))
-            if min(width, height) == 0:
+            if 100 * min(width, height) <= max(width, height):  # nothing to be seen, or no more than a line
                 continue
             picture = picture[top : top + height, left : left + width]
         yield name, picture
@@ -121,15 +128,22 @@ def write_small(path: Path, picture: np.ndarray) -> None:
     """Write BGR uint8 as JPEG, of 1024 pixels at most, which loads fast."""
     scale = min(1.0, 1024 / max(picture.shape[:2]))
     picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    cv2.imwrite(str(path), picture, [cv2.IMWRITE_JPEG_QUALITY, 92])
+    path.write_bytes(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes())
 
 
 def find_files(folders: list[Path]) -> list[Path]:
     """Picture files and archives in folders with all that is in them. Raises UserError for a folder that is none."""
     if missing := [folder for folder in folders if not folder.is_dir()]:
         raise UserError(f"{missing[0]}: no such folder; --input names folders with pictures")
-    files = sorted(path for folder in folders for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    return [path for path in files if path.stat().st_size > 40_000 and not LEFT_OUT.search(str(path))]
+    files = sorted((path, folder) for folder in folders for path in folder.rglob("*"))
+    return [
+        path
+        for path, folder in files
+        if path.suffix.lower() in SUFFIXES
+        and path.stat().st_size > 40_000
+        and not LEFT_OUT.search(f"/{path.relative_to(folder).as_posix()}")  # where the folder lies says nothing
+        and not KART_PARTS.search(path.as_posix())
+    ]
 
 
 def main() -> None:

@@ -6,10 +6,16 @@ python train_celeb.py --data_dir data/sample/CelebAMask-HQ --img_size 128 --epoc
 
 import argparse
 import csv
+import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from render import encode, write_whole
+from utils import atomic, run
 
 
 def draw_head(rng: np.random.Generator, size: int, hair: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -99,12 +105,15 @@ def make_korean(root: Path, people: int = 12, photos: int = 3, size: int = 128, 
                 path = f"/main/dataset/partition{part}/{images}{name}"
                 style = ["남" if person % 2 else "여", "장발" if person % 3 else "단발", 20 + person, "중", 30 * photo]
                 rows.append([len(rows), path, f"AP{person:06d}", str([points]), "", float(size), float(size), *style])
-        with (root / "dataset" / f"dataindex_{part - 1:02d}.csv").open("w", newline="", encoding="utf-8") as file:
+        with (
+            atomic(root / "dataset" / f"dataindex_{part - 1:02d}.csv") as temporary,
+            temporary.open("w", newline="", encoding="utf-8") as file,
+        ):
             csv.writer(file).writerows([columns, *rows])
 
 
 def _write(path: Path, image: np.ndarray) -> None:
-    cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image)
+    write_whole(path, encode(image, path.suffix))
 
 
 def main() -> None:
@@ -119,4 +128,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

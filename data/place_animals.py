@@ -36,8 +36,12 @@ def find_animals(inputs: list[Path]) -> list[Path]:
     """The picture files among inputs and in the folders among them, but for drawings. Raises UserError."""
     if missing := [path for path in inputs if not path.exists()]:
         raise UserError(f"{missing[0]}: no such file or folder; --input names photos of animals")
-    found = [path for given in inputs for path in (sorted(given.rglob("*")) if given.is_dir() else [given])]
-    return [path for path in found if path.suffix.lower() in SUFFIXES and "cartoon" not in path.parts]
+    found = [(path, given) for given in inputs for path in (sorted(given.rglob("*")) if given.is_dir() else [given])]
+    return [
+        path
+        for path, given in found
+        if path.suffix.lower() in SUFFIXES and "cartoon" not in path.relative_to(given).parts
+    ]
 
 
 def place(animal: np.ndarray, scene: np.ndarray, size: float, rng: np.random.Generator) -> np.ndarray:

@@ -9,11 +9,14 @@ import cv2
 import draw_tables
 import hard_backgrounds
 import make_backgrounds
+import make_sample
 import numpy as np
 import place_animals
 import pytest
+from faults import one_line, small_disk
 from PIL import Image
 
+import utils
 from utils import UserError
 
 
@@ -45,6 +48,20 @@ def test_each_picture_once_and_no_screenshots(tmp_path, monkeypatch):
     assert len(make(monkeypatch, folder)) == 2
 
 
+def test_where_a_folder_lies_does_not_matter(tmp_path, monkeypatch):
+    folder = tmp_path / "town" / "cartoon"
+    (folder / "gui").mkdir(parents=True)
+    (folder / "a.jpg").write_bytes(encoded(0))
+    (folder / "gui" / "button.jpg").write_bytes(encoded(1))
+    karts = tmp_path / "supertuxkart" / "data"
+    for part in ("models", "textures"):
+        (karts / part).mkdir(parents=True)
+        (karts / part / "b.jpg").write_bytes(encoded(2))
+    assert make_backgrounds.find_files([folder, karts]) == [karts / "textures" / "b.jpg", folder / "a.jpg"]
+    assert len(place_animals.find_animals([folder, folder / "a.jpg"])) == 3
+    assert len(make(monkeypatch, folder)) == 1
+
+
 def test_fur_and_wood_come_in_close_ups_too(tmp_path, monkeypatch):
     folder = tmp_path / "in"
     folder.mkdir()
@@ -74,13 +91,18 @@ def test_stamps_stand_on_grey_and_drawings_stay_out(tmp_path, monkeypatch):
     picture.save(folder / "invisible.png")
     picture.paste(Image.open(BytesIO(encoded(0))).crop((50, 40, 350, 240)), (50, 40))
     picture.save(folder / "stamp.png")
-    Image.open(BytesIO(encoded(1))).convert("L").save(folder / "grey.png")
+    thin = np.zeros((400, 400, 4), np.uint8)
+    thin[:, 200, 3] = 255
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, thin.shape, np.uint8) & thin).save(folder / "thin.png")
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (140, 400, 3), np.uint8)).save(folder / "low.png")
     stream = BytesIO()
     picture.save(stream, "WEBP", lossless=True)
     (folder / "drawings.rcc").write_bytes(b"qres" + stream.getvalue())
     (folder / "no.zip").write_bytes(encoded(2))
     (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff" + encoded(3)[3000:])
+    (folder / "empty.png").touch()
+    for name in ("thin.png", "empty.png"):
+        assert list(make_backgrounds.usable_pictures(folder / name)) == []
     found = make(monkeypatch, folder)
     assert [picture.shape for picture in found] == [(200, 300, 3)]  # what can be seen of the stamp
     expected = cv2.imdecode(np.frombuffer(encoded(0), np.uint8), cv2.IMREAD_COLOR)[40:240, 50:350]
@@ -98,6 +120,8 @@ def test_half_transparent_pixels_are_mixed_with_grey(tmp_path):
 def test_textures_of_scikit_image_where_it_is_installed(monkeypatch):
     names = {path.stem for path in make_backgrounds.scikit_image_textures()}
     assert {"brick", "grass", "gravel"} <= names <= set(make_backgrounds.TEXTURES)
+    for path in make_backgrounds.scikit_image_textures():  # many are grey
+        assert [picture.shape[2] for picture in make_backgrounds.read_pictures(path)][:1] == [3], path.stem
     monkeypatch.setitem(sys.modules, "skimage", None)
     assert make_backgrounds.scikit_image_textures() == []
 
@@ -137,6 +161,40 @@ def test_an_interrupted_script_leaves_no_folder(script, flags, tmp_path, monkeyp
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
+@pytest.mark.parametrize(
+    ("script", "flags"),
+    [
+        (make_backgrounds, "--input in"),
+        (draw_tables, "--backgrounds in --number 1"),
+        (place_animals, "--backgrounds in --input in"),
+        (make_sample, ""),
+    ],
+)
+def test_a_full_disk_and_an_output_that_is_no_folder_are_one_line(script, flags, tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jpg").write_bytes(encoded(0))
+    (tmp_path / "file").touch()
+    monkeypatch.chdir(tmp_path)
+    for output in ("out", "file/out"):
+        monkeypatch.setattr(sys, "argv", ["script", *flags.split(), "--output_dir", output])
+        with small_disk(2000), pytest.raises(SystemExit) as stop:
+            utils.run(script.main)
+        one_line(stop, output.partition("/")[0])
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("damage", ["sum", "picture"])
+def test_broken_archives_are_named(damage, tmp_path):
+    path, content = tmp_path / "public.zip", encoded(0, "DDS")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("art/textures/terrain/types/a.dds", content if damage == "sum" else content[4:])
+    if damage == "sum":
+        path.write_bytes(path.read_bytes().replace(content[500:600], bytes(100)))
+    with pytest.raises(UserError, match=r"public\.zip: art/.*/a\.dds in it cannot be read .*; get it anew") as error:
+        list(make_backgrounds.read_pictures(path))
+    assert "\n" not in str(error.value)
+
+
 class SegmenterOfRed:
     """Takes red for hair."""
 
@@ -166,6 +224,11 @@ def test_hard_backgrounds_are_those_taken_for_hair(tmp_path, monkeypatch):
     assert {path.resolve().parent.name for path in output.iterdir()} == {"a", "b"}
     with pytest.raises(UserError, match="is there already"):
         hard_backgrounds.main()
+    cv2.imwrite(str(tmp_path / "a" / "low.png"), picture[:1])
+    monkeypatch.setattr(sys, "argv", [*sys.argv[:-3], str(tmp_path / "none"), "--least", "0.9"])
+    with pytest.raises(UserError, match=r"none of the 5 pictures .*lower --least"):
+        hard_backgrounds.main()
+    assert not (tmp_path / "none").exists()
 
 
 def test_hard_backgrounds_leave_nothing_without_photos_or_weights(tmp_path, monkeypatch):

@@ -70,6 +70,31 @@ def test_prepare_celeb_leaves_out_photos_nobody_annotated_and_broken_ones(tmp_pa
     assert [path.name for path in (tmp_path / "image").iterdir()] == ["0.jpg"]
 
 
+def test_prepare_celeb_again_mends_what_keep_hairless_left(tmp_path: Path) -> None:
+    make_celeb(tmp_path, photos=12)
+    hair = tmp_path / "CelebAMask-HQ-mask-anno" / "0" / "00003_hair.png"
+    whole = hair.read_bytes()
+    hair.unlink()
+    dataset.prepare_celeb(tmp_path, keep_hairless=True)
+    hair.write_bytes(whole)
+    write(tmp_path / "mask" / "5.png", np.full((64, 64), 255, np.uint8))  # a mask mended by hand is kept
+    dataset.prepare_celeb(tmp_path)
+    assert dataset.read_mask(tmp_path / "mask" / "3.png", (128, 128)).any()
+    assert dataset.read_mask(tmp_path / "mask" / "5.png", (128, 128)).all()
+    for folder in ("image", "mask"):
+        assert sorted(int(path.stem) for path in (tmp_path / folder).iterdir()) == [*range(9), 10, 11]
+
+
+@pytest.mark.parametrize("photos", [0, 3])
+def test_prepare_celeb_with_nothing_to_prepare_is_an_error(tmp_path: Path, photos: int) -> None:
+    make_celeb(tmp_path, photos=photos)
+    for path in (tmp_path / "CelebAMask-HQ-mask-anno").rglob("*.png"):
+        path.unlink()
+    with pytest.raises(UserError, match="3 no annotation" if photos else "no photos"):
+        dataset.prepare_celeb(tmp_path)
+    assert not (tmp_path / "image").exists()
+
+
 def test_jpeg_masks_and_masks_of_zero_and_one_are_read(tmp_path: Path) -> None:
     mask = np.zeros((64, 64), np.uint8)
     mask[:, 32:] = 1
@@ -93,7 +118,7 @@ def test_an_empty_mask_stays_empty_and_a_mask_of_other_proportions_is_refused(tm
         (lambda root: (root / "image" / "3.png").unlink(), r"mask/3\.png: has no photo"),
         (lambda root: [path.unlink() for path in root.rglob("*.png")], "no photos in it"),
         (lambda root: (root / "mask").rename(root / "masks"), "has neither image/ and mask/ nor CelebA-HQ-img/"),
-        (lambda root: write(root / "image" / "3.jpg", np.zeros((48, 64, 3), np.uint8)), "has the same number"),
+        (lambda root: write(root / "image" / "3.jpg", np.zeros((48, 64, 3), np.uint8)), "has the same name"),
     ],
 )
 def test_folders_that_cannot_be_read_are_named(pairs: Path, spoil, message: str) -> None:
@@ -173,6 +198,11 @@ def test_celeb_follows_the_official_partition_where_the_mapping_is_there(tmp_pat
         "valid": [2, 3],
         "test": [4, 5],
     }
+    (tmp_path / "CelebA-HQ-to-CelebA-mapping.txt").write_text("\n".join(line for line in lines if "2637" not in line))
+    for path in (tmp_path / "CelebAMask-HQ-mask-anno" / "0").glob("0000[23]_*"):
+        path.unlink()
+    with pytest.raises(UserError, match="5 photos to train on and 0 to validate on"):
+        dataset.split([dataset.open_folder(tmp_path)], fold=0, n_folds=5)
 
 
 def test_no_person_is_on_both_sides_of_a_korean_split(korean: Path) -> None:
@@ -227,6 +257,8 @@ def test_paste_puts_photo_and_mask_at_the_same_place() -> None:
         np.testing.assert_array_equal(out[..., 0] > 0, out_mask > 0)
         assert 100 / 8 - 1 <= np.flatnonzero(out_mask.any(1)).size <= 100 * 2 / 3 + 1
     assert not canvas.any()
+    for low in (canvas[:3], canvas[:, :1]):
+        assert augment.paste(image, mask, low, empty[: low.shape[0], : low.shape[1]], rng)[0].shape == low.shape
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
@@ -265,6 +297,7 @@ def test_the_sampler_goes_on_where_it_stopped() -> None:
     assert list(sampler) == whole[6:]
     assert len(sampler) == 4
     assert sorted(i for i, _ in whole) == list(range(10))
+    assert len(list(dataset.EpochSampler(10, seed=2**32 - 1))) == 10
 
 
 def test_backgrounds_stand_alone_at_times_and_never_bring_hair(celeb: Path, tmp_path: Path) -> None:
@@ -279,6 +312,11 @@ def test_backgrounds_stand_alone_at_times_and_never_bring_hair(celeb: Path, tmp_
     assert ((shares[1] > 0) & (shares[1] < 0.5 * shares[0])).any()
     with pytest.raises(UserError, match="found no photos"):
         dataset.open_backgrounds([str(tmp_path / "nowhere")])
+    write(tmp_path / "wall.jpg", np.full((64, 64, 3), 90, np.uint8))  # unlike photos, they need no name of their own
+    assert len(dataset.open_backgrounds([str(tmp_path)])) == 2
+    (tmp_path / "wall.jpg").write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(UserError, match=r"wall\.jpg: .*replace or remove it"):
+        dataset.open_backgrounds([str(tmp_path)])
 
 
 def test_a_hat_covers_hair_from_above() -> None:

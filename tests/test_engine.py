@@ -114,6 +114,15 @@ def test_frozen_encoder(photos: tuple[PhotoSet, PhotoSet], parse: Callable[..., 
     assert changed == [{"decoder", "segmentation_head"}, {"encoder", "decoder", "segmentation_head"}]
 
 
+def test_the_largest_seed(photos: tuple[PhotoSet, PhotoSet], parse: Callable[..., Namespace]) -> None:
+    args = parse(*TINY, "--seed", 2**32 - 1, "--epochs", 1)
+    state, loader, _ = build(args, photos)
+    engine.train_one_epoch(state, loader, NORMALISE, models.build_loss("bce"), CPU, args)
+    assert state.batch == 8
+    state.epoch = 3
+    assert engine._dropout_seed(42, state) == (42 * 100_003 + 3) * 1_000_003 + 8, "as ever"
+
+
 def test_a_teacher_has_half_the_say(
     photos: tuple[PhotoSet, PhotoSet], parse: Callable[..., Namespace], tmp_path: Path
 ) -> None:
@@ -186,6 +195,8 @@ def test_early_stopping(parse: Callable[..., Namespace]) -> None:
     history = [{"epoch": i + 1, "img_size": 64 if i < 3 else 96, "valid_dice": d} for i, d in enumerate(dice)]
     ends = [engine.is_finished(args, Namespace(epoch=n, history=history[:n])) for n in range(8)]
     assert ends == [False] * 7 + [True], "only at the last size, two epochs after its best"
+    again = [*history, {"epoch": 8, "img_size": 64, "valid_dice": 0.7}]
+    assert [engine.best_row(rows)["epoch"] for rows in (history[:3], history, again)] == [1, 5, 8]
 
 
 def test_shares_of_processes_make_up_the_order_of_one() -> None:

@@ -111,6 +111,7 @@ def test_checkpoints_of_other_forms(tmp_path: Path, parse: Callable[..., Namespa
     state.resume(tmp_path)
     content = torch.load(tmp_path / "last.pth", weights_only=True)
     forms = {
+        "is damaged .recipe is missing": [{k: v for k, v in content.items() if k != "recipe"}],
         "another version": [content | {"version": 1}, {k: v for k, v in content.items() if k != "version"}],
         "cannot be read as weights": [[content], torch.zeros(3), "text"],
     }
@@ -125,6 +126,10 @@ def test_checkpoints_of_other_forms(tmp_path: Path, parse: Callable[..., Namespa
     with pytest.raises(UserError, match="does not fit these flags") as error:
         state.resume(tmp_path)
     assert "\n" not in str(error.value)
+    plain, _ = engine.build_state(parse("--ema", 0), torch.device("cpu"), 16)
+    plain.save(tmp_path / "last.pth")
+    with pytest.raises(UserError, match="no moving average of its weights; resume with --ema 0"):
+        state.resume(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])

@@ -250,6 +250,7 @@ def test_filter_narrows_both_sides_of_the_same_folds(copy):
     [
         ("lenght == '장발'", "columns are source, sex"),
         ("length ==", "columns are"),
+        ("(length == '장발'", "columns are"),
         ("age + 1", "is not a condition"),
         ("age > 1000", "leaves 0 photos"),
     ],
@@ -294,6 +295,12 @@ def test_rows_that_cannot_be_used_are_counted_and_listed(copy, capsys, values, r
     assert listed == [{"file": "dataindex_00.csv", "row": 1, "path": path, "reason": reason}]
     with pytest.raises(UserError, match="--strict"):  # also where the index is there already
         open_korean(copy, strict=True)
+
+
+def test_a_frame_of_other_proportions_is_told_in_whole_pixels(copy):
+    change(copy, 0, height=64)
+    with pytest.raises(UserError, match=r"jpg: its label's frame is 128×64 but the photo 128×128; mend or remove"):
+        open_korean(copy).check(0)
 
 
 def test_a_short_curve_beside_a_whole_one_is_dropped(copy):

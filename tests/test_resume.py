@@ -1,5 +1,6 @@
 """A run that is killed, stopped or out of disk space goes on as if nothing had happened."""
 
+import json
 import os
 import random
 import resource
@@ -207,6 +208,27 @@ def test_broken_checkpoint(whole: Path, tmp_path: Path) -> None:
     (tmp_path / RUN / "previous.pth").unlink()
     assert run(tmp_path, "--resume") == 1, "a trained model is not overwritten by a run from the beginning"
     assert "this run cannot go on" in (tmp_path / "out.txt").read_text()
+
+
+def test_other_sizes_and_rates(celeb: Path, tmp_path: Path) -> None:
+    flags = ("--epochs", 1, "--patience", 1)
+    assert run(tmp_path, *TINY, "--data_dir", celeb, *flags) == 0
+    assert json.loads((tmp_path / RUN / "args.json").read_text())["decoder_lr"] is None
+    for epoch, size in ((2, 32), (3, 64)):
+        content = torch.load(tmp_path / RUN / "last.pth", weights_only=True)
+        content["best"] = content["history"][0]["valid_dice"] = 1.0  # better than what follows at another size
+        torch.save(content, tmp_path / RUN / "last.pth")
+        assert run(tmp_path, "--resume", "--epochs", epoch, "--img_size", size, "--encoder_lr", 10.0**-epoch) == 0
+        out = (tmp_path / "out.txt").read_text()
+        assert f"--decoder_lr was {3e-05 if epoch == 2 else 0.01}, now {10.0**-epoch}" in out
+        assert f"in epoch {epoch}; the model is in" in out
+        config = json.loads((tmp_path / RUN / "config.json").read_text())["_hair"]
+        assert (config["epoch"], config["img_size"]) == (epoch, size)
+    content = torch.load(tmp_path / RUN / "last.pth", weights_only=True)
+    content["history"] += [row | {"epoch": 4, "valid_dice": 0.0} for row in content["history"][-1:]]
+    torch.save(content | {"epoch": 4}, tmp_path / RUN / "last.pth")
+    assert run(tmp_path, "--resume", "--epochs", 9) == 0
+    assert "nothing to do (more --patience would go on)" in (tmp_path / "out.txt").read_text()
 
 
 def test_finished_and_raised(whole: Path, celeb: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Flags and their defaults, errors, metrics, atomic files."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -63,8 +64,8 @@ def parse(monkeypatch: pytest.MonkeyPatch, *flags: str):
 
 
 def test_what_follows_from_other_flags(monkeypatch: pytest.MonkeyPatch) -> None:
-    args = parse(monkeypatch, "--encoder_lr", "1e-3", "--epochs", "7")
-    assert (args.decoder_lr, args.img_size, args.size_epochs) == (1e-3, [512], [7])
+    args = parse(monkeypatch, "--epochs", "7")
+    assert (args.img_size, args.size_epochs) == ([512], [7])
     args = parse(monkeypatch, "--img_size", "256", "512", "--size_epochs", "15", "3")
     assert args.epochs == 18
 
@@ -74,6 +75,7 @@ def test_what_follows_from_other_flags(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("--img_size 256 512", "--size_epochs needs as many numbers"),
         ("--img_size 250", "--img_size 250 is not a multiple of 32"),
+        ("--img_size 64 --size_epochs 2", "--size_epochs goes with several --img_size"),
         ("--fold 5", "--fold 5 is out of range"),
         ("--teacher a --loss lovasz", "--loss lovasz takes no half-hair"),
         ("--resume nowhere", r"no args\.json there"),
@@ -84,7 +86,30 @@ def test_flags_that_do_not_go_together(monkeypatch: pytest.MonkeyPatch, flags: s
         parse(monkeypatch, *flags.split())
 
 
-@pytest.mark.parametrize("flags", ["--epochs 0", "--batch_size 1", "--encoder_lr -1", "--fold x", "--loss cosine"])
+def test_a_resumed_run_keeps_its_fold(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    utils.write_json(tmp_path / "args.json", vars(parse(monkeypatch, "--fold", "2", "--encoder_lr", "1e-3")))
+    args = parse(monkeypatch, "--resume", str(tmp_path), "--encoder_lr", "1e-5", "--data_dir", "moved")
+    assert (args.fold, args.n_folds, args.decoder_lr) == (2, 5, None), "the decoder's rate follows the encoder's"
+    assert parse(monkeypatch, "--resume", str(tmp_path), "--fold", "2", "--epochs", "30").size_epochs == [30]
+    for flag, value, was in (("--fold", "1", 2), ("--fold", "all", 2), ("--n_folds", "4", 5)):
+        with pytest.raises(UserError, match=rf"{tmp_path}: was started with {flag} {was}; go on with that"):
+            parse(monkeypatch, "--resume", str(tmp_path), flag, value)
+
+
+def test_resume_alone_takes_the_newest_run_of_just_this_name(tmp_path: Path) -> None:
+    for number, (folder, name) in enumerate([("a_celeb", "celeb"), ("b_my_celeb", "my_celeb"), ("c", "x[1]")]):
+        utils.write_json(tmp_path / folder / "args.json", {"name": name})
+        os.utime(tmp_path / folder / "args.json", (number, number))
+    (tmp_path / "d_celeb").mkdir()
+    (tmp_path / "d_celeb" / "args.json").write_text("{")
+    assert [utils.newest_run(tmp_path, name).name for name in ("celeb", "x[1]")] == ["a_celeb", "c"]
+    with pytest.raises(UserError, match="no run named mine"):
+        utils.newest_run(tmp_path, "mine")
+
+
+@pytest.mark.parametrize(
+    "flags", ["--seed 4294967296", "--epochs 0", "--batch_size 1", "--encoder_lr -1", "--fold x", "--loss cosine"]
+)
 def test_flags_out_of_range(flags: str, capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit) as stop:
         parser().parse_args(flags.split())
@@ -129,6 +154,16 @@ def test_boundary_f1() -> None:
     assert utils.boundary_f1(np.roll(square, 20, axis=1), square) == pytest.approx(0.45, abs=0.1)
     assert utils.boundary_f1(~square & False, square) == 0
     assert utils.boundary_f1(~square & False, ~square & False) == 1
+
+
+@pytest.mark.parametrize("steps", [20, 100, 601])
+def test_restarts_end_at_a_low_rate(steps: int) -> None:
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    scheduler = utils.build_scheduler("CosineAnnealingWarmRestarts", optimizer, 1, steps, 0, 1, min_lr=0)
+    for _ in range(steps - 1):
+        optimizer.step()
+        scheduler.step()
+    assert scheduler.get_last_lr()[0] < 0.1
 
 
 # ---------------------------------------------------------------------------------------------------- files
