@@ -202,6 +202,7 @@ def prepare_celeb(root: Path, output: Path | None = None, keep_hairless: bool = 
 
 
 def _undo_hairless(target: Path, mask: Path | None, image: Path) -> None:
+    """Remove an empty mask that an earlier `keep_hairless` made, with its photo; a link to the download's own stays."""
     is_linked = mask is not None and mask.exists() and target.exists() and target.samefile(mask)
     if target.exists() and not is_linked and not read_image(target).any():
         target.unlink()
