@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from tqdm import tqdm
 
 from augment import paste, put_hat
-from inference import PHOTO_SUFFIXES
+from inference import photos_in
 from korean import SPLIT_SEED, KoreanIndex, open_korean
 from pictures import check_picture, check_proportions, read_image, read_mask
 from render import encode
@@ -78,14 +78,9 @@ def _by_number(path: Path) -> tuple:
     return (0, int(path.stem), "") if path.stem.isdecimal() else (1, 0, path.stem)
 
 
-def _pictures(folder: Path) -> list[Path]:
-    paths = sorted(folder.iterdir(), key=_by_number)
-    return [path for path in paths if path.suffix.lower() in PHOTO_SUFFIXES and not path.name.startswith(".")]
-
-
 def _pictures_by_name(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
-    for path in _pictures(folder):
+    for path in sorted(photos_in(folder), key=_by_number):
         if path.stem in found:
             raise UserError(f"{path}: {found[path.stem].name} has the same name; keep one of them")
         found[path.stem] = path
@@ -296,7 +291,7 @@ def open_backgrounds(folders: list[str]) -> list[Path]:
     """The photos in folders of pictures without people. Raises UserError, also for a broken one."""
     found: list[Path] = []
     for folder in map(Path, folders):
-        pictures = _pictures(folder) if folder.is_dir() else []
+        pictures = sorted(photos_in(folder), key=_by_number) if folder.is_dir() else []
         if not pictures:
             raise UserError(f"{folder}: --backgrounds found no photos there")
         found.extend(pictures)

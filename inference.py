@@ -464,9 +464,11 @@ def process(files: Sequence[Path], segmenter: HairSegmenter, args: argparse.Name
         import video  # only now: it may load PyAV
 
         try:
-            print(video.segment_video(path, names[path], segmenter, args))
+            line = video.segment_video(path, names[path], segmenter, args)
         except (OSError, ValueError, MemoryError, cv2.error) as error:
             failures.append(_failure(path, error))
+        else:
+            print(line)
     return failures
 
 
@@ -482,5 +484,6 @@ if __name__ == "__main__":
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:  # `| head` has read enough; all is saved
+    except BrokenPipeError:  # `| head` has read enough; the photos are saved
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -160,9 +160,9 @@ def parse_training(parser: argparse.ArgumentParser) -> argparse.Namespace:
         parser.set_defaults(**read_architecture(args.weights))
         args = parser.parse_args()
     args.img_size = args.img_size if isinstance(args.img_size, list) else [args.img_size]
-    if len(args.img_size) == 1 and args.size_epochs not in (parser.get_default("size_epochs"), [args.epochs]):
-        raise UserError("--size_epochs goes with several --img_size; for one size, give --epochs")
     if len(args.img_size) == 1:
+        if args.size_epochs not in (parser.get_default("size_epochs"), [args.epochs]):
+            raise UserError("--size_epochs goes with several --img_size; for one size, give --epochs")
         args.size_epochs = [args.epochs]
     elif args.size_epochs is None or len(args.size_epochs) != len(args.img_size):
         raise UserError("--size_epochs needs as many numbers as --img_size")
@@ -185,7 +185,8 @@ def newest_run(output_dir: Path, name: str) -> Path:
     runs = []
     for path in output_dir.glob("*/args.json"):
         with contextlib.suppress(UserError):  # another run's broken file is not in the way
-            runs += [path] if read_flags(path.parent).get("name") == name else []
+            if read_flags(path.parent).get("name") == name:
+                runs.append(path)
     if not runs:
         raise UserError(f"--resume: no run named {name} in {output_dir}; name the folder of a run")
     return max(runs, key=lambda path: path.stat().st_mtime).parent
