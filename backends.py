@@ -5,11 +5,12 @@ Nothing heavy is imported before a file needs it: the ONNX backend runs without 
 
 import hashlib
 import json
-import threading
+import os
+import queue
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
 
 BACKENDS = ("auto", "onnx", "openvino", "torch")
 METADATA = "hair"  # key, in an exported file, of the JSON with img_size, mean, std, threshold, decoder, made_from
+
+
+def cores() -> int:
+    """How many processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Network:
@@ -87,29 +93,35 @@ class OpenvinoNetwork(Network):
         settings: dict[str, str | int | bool] = {"PERFORMANCE_HINT": "LATENCY"}
         if precision is not None:
             settings["INFERENCE_PRECISION_HINT"] = precision
+        calls_at_once = 1
         if threads is not None and place == "CPU":
+            calls_at_once = max(1, cores() // threads)
             # Pinned, the threads of several compiled models would share the first core.
             settings |= {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
         try:
             graph = core.read_model(path)
             self._compile = partial(core.compile_model, graph, place, settings)
-            self._model = self._compile()
+            first = self._compile().create_infer_request()
         except RuntimeError as error:
             raise ValueError(f"{path}: OpenVINO cannot run it on {place} ({_first_line(error)})") from error
         # An ONNX file's metadata arrive under "framework".
         keys = [METADATA] if path.suffix == ".xml" else ["framework", METADATA]
         self.facts = parse_facts(path, graph.get_rt_info(keys).astype(str) if graph.has_rt_info(keys) else None)
-        self._local = threading.local()  # an infer request serves one thread at a time
-        self._one_each, self._lock = "INFERENCE_NUM_THREADS" in settings, threading.Lock()
+        # A compiled model runs one call at a time, on its own cores: where calls use few, there are as many models as
+        # the cores are for. The last in is the first out: None, a model not yet compiled, waits until all others work.
+        self._idle = queue.LifoQueue[Any]()
+        for _ in range(calls_at_once - 1):
+            self._idle.put(None)
+        self._idle.put(first)
 
     def __call__(self, photos: np.ndarray) -> np.ndarray:
-        if not hasattr(self._local, "request"):
-            # A compiled model runs one call at a time, on its own cores: callers that use few cores have one each.
-            with self._lock:
-                model = self._model or self._compile()
-                self._model = None if self._one_each else model
-            self._local.request = model.create_infer_request()
-        return self._local.request.infer({0: photos}, share_inputs=True)[0].copy()
+        request = self._idle.get()
+        try:
+            if request is None:
+                request = self._compile().create_infer_request()
+            return request.infer({0: photos}, share_inputs=True)[0].copy()
+        finally:
+            self._idle.put(request)
 
 
 class TorchNetwork(Network):

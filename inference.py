@@ -29,7 +29,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 import render
-from backends import BACKENDS, Network, fingerprint, open_network
+from backends import BACKENDS, Network, cores, fingerprint, open_network
 from geometry import crops_around, letterbox, preprocess, restore
 
 # OpenCV and Pillow would add lines of their own to the one that names a damaged file.
@@ -436,8 +436,7 @@ def threads_for(files: Sequence[Path]) -> int | None:
     """How many cores a call of the network gets: all (None), or for many photos each worker's share."""
     if len(files) < MANY or any(map(is_video, files)):
         return None
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // WORKERS)
+    return max(1, cores() // WORKERS)
 
 
 def process(files: Sequence[Path], segmenter: HairSegmenter, args: argparse.Namespace) -> list[str]:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -250,8 +251,18 @@ def test_batch_threads_and_single_calls_agree(weights: Path, backend: str, threa
     assert segmenter.predict_batch([]) == []
 
 
+def test_no_more_calls_at_once_than_there_are_cores(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setattr(backends, "cores", lambda: 2)
+    network = backends.open_network(weights / "model.onnx", "openvino", threads=1)
+    monkeypatch.setattr(network, "_compile", (compiled := Mock(wraps=network._compile)))
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(network, [np.zeros((1, 3, 64, 64), np.float32)] * 24))
+    assert compiled.call_count <= 1  # beside the one that it has from the start
+
+
 def test_many_photos_share_the_cores_between_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inference.os, "sched_getaffinity", lambda _: range(8), raising=False)
+    monkeypatch.setattr(inference, "cores", lambda: 8)
     photos = [Path(f"{number}.jpg") for number in range(inference.MANY)]
     assert inference.threads_for(photos) == 8 // inference.WORKERS
     assert inference.threads_for(photos[1:]) is None
