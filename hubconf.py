@@ -7,7 +7,7 @@ if TYPE_CHECKING:
 
     from inference import HairSegmenter
 
-dependencies = ["torch", "cv2", "numpy", "PIL", "onnxruntime"]  # hair_model needs all of requirements.txt
+dependencies = ["torch", "cv2", "numpy", "PIL", "isal", "onnxruntime"]  # hair_model needs all of requirements.txt
 
 
 def hair_segmenter(weights: str | None = None, **options: Any) -> "HairSegmenter":

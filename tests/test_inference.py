@@ -216,6 +216,17 @@ def test_many_photos_of_one_name_are_named_at_once(tmp_path: Path, monkeypatch: 
     assert len(looked_up) < 4 * len(inputs)
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (7, 5), (1, 9, 3), (40, 31, 3), (6, 8, 4)])
+def test_a_png_is_to_others_what_was_written(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    for picture in (image, image[::-1, ::-1], np.zeros_like(image)):
+        render.write_png(tmp_path / "머리.png", picture)
+        with Image.open(tmp_path / "머리.png") as read:
+            read.verify()  # its check sums, too
+        np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "머리.png")), picture)
+        assert cv2.imdecode(np.fromfile(tmp_path / "머리.png", np.uint8), cv2.IMREAD_UNCHANGED).shape == shape
+
+
 # ---------------------------------------------------------------------------------------------------- the network
 
 
