@@ -39,7 +39,14 @@ class Network:
     facts: dict
 
     def __call__(self, photos: np.ndarray) -> np.ndarray:
-        """Float32 (N, 3, S, S), normalised, to logits float32 (N, 1, S, S)."""
+        """Float32 (N, 3, S, S), normalised, to logits float32 (N, 1, S, S). Raises ValueError where that fails."""
+        try:
+            return self._run(photos)
+        except Exception as error:  # for want of memory, above all; each backend has kinds of its own
+            reason = _first_line(error)
+            raise ValueError(f"{self.backend} cannot run the network on {photos.shape} numbers ({reason})") from error
+
+    def _run(self, photos: np.ndarray) -> np.ndarray:
         raise NotImplementedError
 
 
@@ -69,7 +76,7 @@ class OnnxNetwork(Network):
         self._name = self._session.get_inputs()[0].name
         self.facts = parse_facts(path, self._session.get_modelmeta().custom_metadata_map.get(METADATA))
 
-    def __call__(self, photos: np.ndarray) -> np.ndarray:
+    def _run(self, photos: np.ndarray) -> np.ndarray:
         return self._session.run(None, {self._name: photos})[0]
 
 
@@ -114,7 +121,7 @@ class OpenvinoNetwork(Network):
             self._idle.put(None)
         self._idle.put(first)
 
-    def __call__(self, photos: np.ndarray) -> np.ndarray:
+    def _run(self, photos: np.ndarray) -> np.ndarray:
         request = self._idle.get()
         try:
             if request is None:
@@ -139,7 +146,7 @@ class TorchNetwork(Network):
             raise ValueError(str(error)) from error
         self._model, self.facts = model.to(self._device), facts
 
-    def __call__(self, photos: np.ndarray) -> np.ndarray:
+    def _run(self, photos: np.ndarray) -> np.ndarray:
         import torch
 
         with torch.inference_mode():

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import os
 import shutil
 import signal
 import sys
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from segmentation_models_pytorch.base import SegmentationModel
@@ -53,6 +55,8 @@ class State:
     loss_sum: float = 0.0  # over those batches
     best: float = -1.0  # Dice at the present size
     history: list[dict] = field(default_factory=list)
+    trained_on: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))  # as PhotoSet.digests; grows
+    held_out: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
 
     @property
     def step(self) -> int:
@@ -70,6 +74,7 @@ class State:
             "recipe": self.recipe,
             **{name: part.state_dict() for name, part in self._parts().items()},
             **{name: getattr(self, name) for name in ("epoch", "batch", "loss_sum", "best", "history")},
+            "trained_on": torch.from_numpy(self.trained_on.copy()),
         }
         with writing(path), atomic(path) as temporary:
             torch.save(content, temporary)
@@ -104,12 +109,20 @@ class State:
                 f"{source}: stopped within an epoch of a run with {wrong[0]} {content['recipe'][wrong[0]]}, "
                 f"but now it is {self.recipe[wrong[0]]}; resume with the same"
             )
+        before = content.get("trained_on", torch.empty(0, dtype=torch.int64)).numpy()
+        if leaked := np.isin(self.held_out, before).sum():
+            raise UserError(
+                f"{source}: its data has changed, and {leaked} of the photos to validate on were trained on before; "
+                "take back the change, or start another run"
+            )
+        self.trained_on = np.union1d(before, self.trained_on)
         if self.ema is not None and "ema" not in content:
             raise UserError(f"{source}: the run keeps no moving average of its weights; resume with --ema 0")
         fresh = [{key: group[key] for key in ("lr", "weight_decay")} for group in self.optimizer.param_groups]
         try:
             for name, part in self._parts().items():
-                if name != "scheduler" or not changed:
+                # A scaler that was off, as for bf16, has no state.
+                if (name != "scheduler" or not changed) and (name != "scaler" or content[name]):
                     part.load_state_dict(content[name])
         except (KeyError, RuntimeError, ValueError) as error:
             raise UserError(f"{source}: does not fit these flags ({str(error).splitlines()[0]})") from error
@@ -126,11 +139,21 @@ class State:
                     sep="; ",
                 )
 
+    def forget_best(self) -> None:
+        """Begin anew with what is the best, since Dice at another size does not compare."""
+        self.best = -1.0
+        if isinstance(self.scheduler, ReduceLROnPlateau):
+            self.scheduler.best, self.scheduler.num_bad_epochs = -math.inf, 0
+
     def _replay_schedule(self) -> None:
         """Bring a new schedule to where the run is."""
         if isinstance(self.scheduler, ReduceLROnPlateau):
-            for row in self.history:
+            best = self.best
+            for before, row in zip([None, *self.history], self.history, strict=False):
+                if before is not None and before["img_size"] != row["img_size"]:
+                    self.forget_best()
                 self.scheduler.step(row["valid_dice"])
+            self.best = best
         elif self.scheduler is not None:
             with warnings.catch_warnings(action="ignore", category=UserWarning):  # that no optimizer step came first
                 for _ in range(self.step - 1):
@@ -178,7 +201,9 @@ def alone_in(run: Path) -> Iterator[None]:
     with file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process, however that ends
-        except (BlockingIOError, PermissionError) as error:
+            if os.fstat(file.fileno()).st_ino != lock.stat().st_ino:  # its owner left, and another made a new one
+                raise BlockingIOError
+        except (BlockingIOError, PermissionError, FileNotFoundError) as error:
             raise UserError(f"{run}: another run is at work in it; wait, or choose another --output_dir") from error
         except OSError:  # a file system without locks
             pass
@@ -207,9 +232,11 @@ class Keeper:
         self.handlers = {kind: signal.signal(kind, self._press) for kind in (signal.SIGINT, signal.SIGTERM)}
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         for kind, handler in self.handlers.items():
             signal.signal(kind, handler)
+        if self.pressed and error is None:  # too late for a batch to see it, but another fold may come
+            raise KeyboardInterrupt
 
     def _press(self, *_: object) -> None:
         if self.pressed:  # the second time stops at once; the last save is whole all the same
@@ -231,7 +258,7 @@ class Keeper:
         self._check(self.pressed, lambda: None)
 
     def _check(self, stop: bool, wait: Callable[[], None]) -> None:
-        if stop or not 0 <= time.monotonic() - self.saved_at <= self.seconds:  # below 0: the clock was set back
+        if stop or time.monotonic() - self.saved_at > self.seconds:
             self.save()
         if stop:
             wait()

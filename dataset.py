@@ -4,6 +4,8 @@ python dataset.py prepare-celeb data/CelebAMask-HQ    # raw download -> image/<n
 """
 
 import argparse
+import contextlib
+import hashlib
 import os
 import shutil
 import signal
@@ -66,7 +68,10 @@ class FolderIndex:
             return {"train": train, "valid": valid}
         try:
             original = pd.read_csv(mapping, sep=r"\s+", usecols=["idx", "orig_idx"]).set_index("idx")["orig_idx"]
-            original = original.loc[[int(Path(image).stem) for image in self.images]].to_numpy(np.int64)
+            original = original.loc[[int(Path(image).stem) for image in self.images]]
+            if len(original) != len(self) or original.isna().any():
+                raise ValueError("a photo is there twice, or without its number in CelebA")
+            original = original.to_numpy(np.int64)
         except (KeyError, ValueError) as error:
             raise UserError(f"{mapping}: does not list every photo of {self.root} ({error})") from error
         # CelebA's own partition: https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html
@@ -91,8 +96,8 @@ def open_folder(root: Path) -> FolderIndex:
     """Index a folder of photos and masks.
 
     Args:
-        root: has `image/` and `mask/` (any picture format, same stems), or is the raw download of CelebAMask-HQ, whose
-            photos without hair are left out as `prepare_celeb` does.
+        root: has `image/` and `mask/` (formats that inference reads, same stems), or is the raw download of
+            CelebAMask-HQ, whose photos without hair are left out as `prepare_celeb` does.
 
     Raises:
         UserError: a missing or empty folder, a photo without mask or the reverse.
@@ -199,14 +204,20 @@ def prepare_celeb(root: Path, output: Path | None = None, keep_hairless: bool = 
 def _undo_hairless(target: Path, mask: Path | None, image: Path) -> None:
     """Remove an empty mask that an earlier `keep_hairless` made, with its photo; a link to the download's own stays."""
     is_linked = mask is not None and mask.exists() and target.exists() and target.samefile(mask)
-    if target.exists() and not is_linked and not read_image(target).any():
-        target.unlink()
-        image.unlink(missing_ok=True)
+    if target.exists() and not is_linked:
+        with contextlib.suppress(UserError):  # a broken mask is not an empty one
+            if not read_image(target).any():
+                target.unlink()
+                image.unlink(missing_ok=True)
 
 
 def _link(source: Path, target: Path) -> None:
     if target.exists():
-        return
+        with contextlib.suppress(UserError):
+            if not target.samefile(source):
+                check_picture(target)
+            return
+        target.unlink()
     try:
         os.link(source.resolve(), target)
     except OSError:  # another file system, or one without links
@@ -249,6 +260,11 @@ class PhotoSet:
         """Photo i as RGB uint8 (H, W, 3) and its mask as uint8 {0, 1} (H, W). Raises UserError."""
         image = read_image(self.path(i))
         return image, self.indexes[self.part[i]].mask(self.row[i], image.shape[:2])
+
+    def digests(self) -> np.ndarray:
+        """A number for each photo's place on the disk, sorted int64, by which a resumed run knows it again."""
+        places = (os.fsencode(os.path.abspath(self.path(i))) for i in range(len(self)))  # noqa: PTH100 (faster)
+        return np.sort(np.frombuffer(b"".join(hashlib.blake2b(p, digest_size=8).digest() for p in places), np.int64))
 
     def labels(self, name: str) -> pd.Series:
         """A style label of every photo of the Korean data set. Raises UserError where there is none of that name."""

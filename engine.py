@@ -306,6 +306,7 @@ def _fit(
     valid: PhotoSet,
     backgrounds: list[Path],
 ) -> dict[str, float]:
+    state.trained_on, state.held_out = train.digests(), valid.digests()
     if args.resume is not None:
         state.resume(run)
     wait_for_all()  # until all have looked at the folder and the photos are checked
@@ -329,7 +330,7 @@ def _fit(
             if state.epoch >= last or is_finished(args, state):
                 continue
             if state.history and state.history[-1]["img_size"] != size:
-                state.best = -1.0  # Dice at another size does not compare
+                state.forget_best()
             sets = (
                 HairDataset(train, train_transform(args.augment, size), backgrounds),
                 HairDataset(valid, eval_transform(size)),

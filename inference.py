@@ -40,7 +40,7 @@ Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit warns too early for MAX_PIXE
 HERE = Path(__file__).resolve().parent
 DEFAULT_WEIGHTS = HERE / "weights" / "timm-tf_efficientnet_lite0_Unet_wild"
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm")
+VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".mts", ".m2ts", ".3gp", ".wmv")
 MAX_PIXELS = 100_000_000
 LARGE = 24_000_000  # pixels from which photos go one at a time, so that a batch's memory stays bounded
 WORKERS = 3  # photos at a time: one is read and one is written while the network runs
@@ -81,7 +81,10 @@ def read_photo(path: str | Path) -> np.ndarray:
     except (OSError, ValueError, SyntaxError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ValueError(f"{path}: cannot be read as a photo ({reason})") from error
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    except cv2.error:  # a side of more than a million pixels
+        image = None
     if image is None:
         raise ValueError(f"{path}: cannot be read as a photo (damaged, or a kind that OpenCV does not know)")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
@@ -132,6 +135,8 @@ class HairSegmenter:
     ) -> None:
         if backend not in BACKENDS:
             raise ValueError(f"--backend {backend}: choose from {', '.join(BACKENDS)}")
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads: {threads} is no number of cores")
         path = Path(weights) if weights is not None else DEFAULT_WEIGHTS
         opener = _open_folder if path.is_dir() else open_network
         self._network = opener(path, backend, device, threads=threads)
@@ -141,12 +146,13 @@ class HairSegmenter:
         self.img_size = self.facts["img_size"] if img_size is None else img_size
         self.tta, self.refine, self.multi_scale = tta, refine, multi_scale
         fixed = self.facts.get("fixed_size")
-        if self.img_size < 32 or self.img_size % 32:
+        if not isinstance(self.img_size, int) or self.img_size < 32 or self.img_size % 32:
             raise ValueError(f"--img_size {self.img_size} is not a multiple of 32")
         if fixed and self.img_size != fixed:
             raise ValueError(f"{path}: was exported for --img_size {fixed} only")
         scales = (1, 0.75, 1.25) if tta and not fixed else (1,)
-        self._sizes = [max(32, round(self.img_size * scale / 32) * 32) for scale in scales]
+        sizes = (max(32, round(self.img_size * scale / 32) * 32) for scale in scales)
+        self._sizes = list(dict.fromkeys(sizes))  # small ones are equal
 
     def __call__(self, image: np.ndarray | str | Path) -> np.ndarray:
         """Segment one photo.
@@ -412,6 +418,8 @@ def main() -> None:
         if args.every < 1 or not 0 <= args.smooth <= 0.95:
             raise ValueError("--every counts from 1 and --smooth lies between 0 and 0.95")
         args.save = list(dict.fromkeys(args.save))
+        if "" in (args.input or []):  # a shell's unset variable; Path would make the present folder of it
+            raise ValueError("--input: an empty name")
         inputs = [Path(text) for text in args.input or [HERE / "demo" / f"{args.num}.jpg"]]
         files, missing = find_inputs(inputs, args.recursive, args.output_dir)
         if not files:

@@ -1,12 +1,14 @@
 """The Korean salon photos (niahair/ganhackerton): CSV files of polygons to an index that all workers share."""
 
+import contextlib
 import csv
+import errno
 import hashlib
 import json
 import os
 import re
 import shutil
-import tokenize
+import time
 from collections import Counter
 from io import BytesIO
 from pathlib import Path
@@ -21,6 +23,7 @@ from utils import UserError, atomic, write_json
 
 SPLIT_SEED = 0  # not --seed: runs with other seeds validate on the same photos, so that their scores compare
 INDEX_VERSION = 2
+KEPT = 7 * 24 * 3600  # seconds that an index of the data as it was stays, for the runs that may still be reading it
 NEEDED = ("path", "source", "polygon1", "height", "width")
 LABELS = (
     *("sex", "age", "length", "curl", "bang", "loss", "side", "color", "basestyle"),
@@ -45,12 +48,14 @@ class KoreanIndex:
             )
             self.points = np.memmap(folder / "points.f32", np.float32, mode="r").reshape(-1, 2)
             self.unusable = json.loads((folder / "unusable.json").read_text(encoding="utf-8"))
-            if len(self.rows) != len(self.paths) + 1 or self.curves[self.rows[-1]] != len(self.points):
+            photos, points = {len(self.paths), len(self.sizes), len(self.rows) - 1}, self.curves[self.rows[-1]]
+            if len(photos) > 1 or points != len(self.points) or not isinstance(self.unusable, dict):
                 raise ValueError("its parts do not fit each other")
         except (OSError, ValueError, IndexError, EOFError) as error:
-            raise UserError(
-                f"{folder}: the index is damaged ({error}); remove that folder and it is built anew"
-            ) from error
+            raise self._damaged(error) from error
+
+    def _damaged(self, reason: object) -> UserError:
+        return UserError(f"{self.folder}: the index is damaged ({reason}); remove that folder and it is built anew")
 
     def __reduce__(self) -> tuple:
         return KoreanIndex, (self.root, self.folder, self.query)  # a spawned worker maps the files, copies nothing
@@ -85,8 +90,14 @@ class KoreanIndex:
             ) from error
 
     def labels(self) -> pd.DataFrame:
-        """The salon's labels of each row: `source` and the columns of LABELS that the CSV files have."""
-        return pd.read_csv(self.folder / "labels.csv", dtype={"source": str}, low_memory=False)
+        """The salon's labels of each row: `source` and the columns of LABELS that the files have. Raises UserError."""
+        try:
+            labels = pd.read_csv(self.folder / "labels.csv", dtype={"source": str}, low_memory=False)
+        except (OSError, ValueError) as error:
+            raise self._damaged(error) from error
+        if len(labels) != len(self):
+            raise self._damaged(f"labels of {len(labels)} photos, not {len(self)}")
+        return labels
 
     def split(self, fold: int, n_folds: int) -> dict[str, np.ndarray]:
         """Rows of `train` and `valid`: no `source` on both sides, sex and length in equal shares.
@@ -115,13 +126,10 @@ class KoreanIndex:
     def _chosen(self, labels: pd.DataFrame, query: str) -> np.ndarray:
         try:
             chosen = labels.eval(query)
-        except (
-            *(SyntaxError, NameError, ValueError, TypeError, KeyError, AttributeError, NotImplementedError),
-            tokenize.TokenError,
-        ) as error:
-            reason = str(error).splitlines()[0]
+        except Exception as error:  # it runs what the user wrote, which can raise anything
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise UserError(f'--filter "{query}": {reason}; columns are {", ".join(map(str, labels))}') from error
-        if not isinstance(chosen, pd.Series) or chosen.dtype != bool:
+        if not isinstance(chosen, pd.Series) or chosen.dtype != bool or len(chosen) != len(labels):
             raise UserError(f"--filter \"{query}\" is not a condition; for example: length == '장발' and age < 30")
         return chosen.to_numpy()
 
@@ -158,17 +166,20 @@ def open_korean(root: Path, query: str | None = None, strict: bool = False) -> K
         raise UserError(
             f"{home}: no dataindex_*.csv; data/README.md says how to get the data, --data_dir names a folder"
         )
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "hair-segmentation"
+    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 (raises without a home)
+    cache = Path(caches) / "hair-segmentation"
     places = [home / "hair_index", cache / hashlib.sha256(str(home.resolve()).encode()).hexdigest()[:16]]
     name = f"v{INDEX_VERSION}-{_state(home, files)}"
     found = [place / name for place in places if (place / name).is_dir()]
     if not found:
-        place = places[0 if os.access(home, os.W_OK) else 1]
+        place = places[0 if os.access(places[0] if places[0].exists() else home, os.W_OK) else 1]
         found = [place / name]
         _build(home, files, place / name)
         for old in place.glob(f"v{INDEX_VERSION}-*"):  # other versions' indexes belong to other copies of this code
-            if old.name != name:
+            if old.name != name and time.time() - old.stat().st_mtime > KEPT:
                 shutil.rmtree(old, ignore_errors=True)
+    with contextlib.suppress(OSError):  # a read-only folder
+        os.utime(found[0])
     index = KoreanIndex(home, found[0], query)
     index._report(strict)
     return index
@@ -220,8 +231,9 @@ def _build(home: Path, files: list[Path], folder: Path) -> None:
     except OSError as error:
         if folder.is_dir():  # another process, such as the next GPU's, was faster
             return
+        way_out = "make room" if error.errno == errno.ENOSPC else "allow it"
         raise UserError(
-            f"{folder.parent}: the index could not be written ({error}); make room there and start again"
+            f"{folder.parent}: the index could not be written ({error}); {way_out} there and start again"
         ) from error
 
 

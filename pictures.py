@@ -24,8 +24,9 @@ def read_image(path: Path) -> np.ndarray:
 def read_mask(path: Path, shape: tuple[int, int]) -> np.ndarray:
     """Read a mask file as uint8 {0, 1} of `shape` (height, width).
 
-    Values above half are hair, so that JPEG masks work; a mask that holds 0 and 1 alone is taken as it is. Where its
-    size differs from the photo's it is resized, if the proportions agree within 2%. Raises UserError.
+    Values above half are hair, so that JPEG masks work, but not where a PNG is transparent; a mask that holds 0 and 1
+    alone is taken as it is. Where its size differs from the photo's it is resized, if the proportions agree within 2%.
+    Raises UserError.
     """
     try:
         data = np.fromfile(path, np.uint8)  # not cv2.imread, which fails on TIFFs that lie on their side
@@ -36,6 +37,9 @@ def read_mask(path: Path, shape: tuple[int, int]) -> np.ndarray:
     mask: np.ndarray | None = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH) if data.size else None
     if mask is None or mask.dtype not in (np.uint8, np.uint16):
         raise UserError(f"{path}: cannot be read as a mask")
+    if data[:4].tobytes() == b"\x89PNG" and data[25] in (4, 6):  # with transparency, which a grey mask loses
+        opacity = np.asarray(cv2.imdecode(data, cv2.IMREAD_UNCHANGED))[..., -1]
+        mask = np.where(opacity > np.iinfo(opacity.dtype).max // 2, mask, 0).astype(mask.dtype)
     top, brightest = np.iinfo(mask.dtype).max, int(mask.max())
     if brightest <= 1:
         mask = mask * top

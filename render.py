@@ -135,7 +135,7 @@ def recolor(
         RGB uint8 (H, W, 3).
     """
     dye = _lab(color)
-    dyed = np.empty_like(image)
+    dyed = np.empty(image.shape, np.uint8)  # not empty_like, which turned photos would lead astray
     opacity = soft_edge(probabilities, threshold)
     for _, rows, _ in _strips(image.shape):
         lab = cv2.cvtColor(image[rows].astype(np.float32) / 255, cv2.COLOR_RGB2LAB)

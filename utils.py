@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import ctypes
 import json
+import math
 import os
 import random
 import shutil
@@ -60,7 +61,7 @@ def number(kind: type[Number], low: float, high: float = float("inf")) -> Callab
 
     def parse(text: str) -> Number:
         value = kind(text)
-        if not low <= value <= high:
+        if not low <= value <= high or math.isinf(value):
             limits = f"at least {low}" if high == float("inf") else f"between {low} and {high}"
             raise argparse.ArgumentTypeError(f"{text} is out of range: it must be {limits}")
         return value
@@ -110,7 +111,7 @@ def training_parser(usage: str, data_dir: str, name: str) -> argparse.ArgumentPa
     train.add_argument("--decoder_lr", type=number(float, 0), help="decoder's rate; as the encoder's where not given")
     train.add_argument("--weight_decay", type=number(float, 0), default=1e-6, help="of AdamW")
     train.add_argument("--scheduler", choices=SCHEDULERS, default="GradualWarmupSchedulerV2", help="of the rates")
-    train.add_argument("--min_lr", type=number(float, 0), default=1e-6, help="learning rate of the last step")
+    train.add_argument("--min_lr", type=number(float, 0), default=1e-6, help="learning rate towards which it falls")
     train.add_argument("--warmup_epochs", type=number(float, 0), default=1, help="epochs of rising learning rate")
     train.add_argument("--warmup_factor", type=number(float, 1), default=10, help="peak rate over the starting rate")
     train.add_argument("--grad_accum", type=number(int, 1), default=1, help="batches whose gradients make one step")
@@ -175,6 +176,8 @@ def parse_training(parser: argparse.ArgumentParser) -> argparse.Namespace:
         raise UserError(
             f"--fold {args.fold} is out of range: with --n_folds {args.n_folds} the last is {args.n_folds - 1}"
         )
+    if Path(args.name).name != args.name:
+        raise UserError(f"--name {args.name}: ends a folder's name, so that it can hold no / and no \\")
     if args.teacher and args.loss in ("focal", "lovasz"):
         raise UserError(f"--loss {args.loss} takes no half-hair; with --teacher use dice_bce, dice or bce")
     return args
@@ -195,7 +198,7 @@ def newest_run(output_dir: Path, name: str) -> Path:
 def read_flags(run: Path) -> dict:
     """The flags that a run was started with, from its `args.json`. Raises UserError."""
     try:
-        flags = json.loads((run / "args.json").read_text(encoding="utf-8"))
+        flags = json.loads((run / "args.json").read_bytes().decode(errors="surrogateescape"))
         return {key: value for key, value in flags.items() if key != "resume"} | {"output_dir": run.parent}
     except FileNotFoundError:
         raise UserError(f"--resume {run}: no args.json there; name the folder of a run") from None
@@ -246,7 +249,8 @@ def keep_freed_memory() -> None:
 
 def half_precision(device: torch.device) -> torch.dtype:
     """bf16 on CPUs and on the GPUs that have it, else fp16."""
-    return torch.float16 if device.type == "cuda" and not torch.cuda.is_bf16_supported() else torch.bfloat16
+    native = device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if native else torch.float16
 
 
 def join_processes(device: torch.device) -> None:
@@ -337,7 +341,8 @@ def new_folder(path: Path) -> Iterator[Path]:
 def write_json(path: Path, content: dict | list) -> None:
     """Write `content` as readable JSON, atomically."""
     with atomic(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
+        text = json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n"
+        temporary.write_bytes(text.encode(errors="surrogateescape"))  # a path's name may be no UTF-8
 
 
 # ---------------------------------------------------------------------------------------------------- metrics
@@ -375,14 +380,14 @@ def boundary_f1(found: np.ndarray, hair: np.ndarray) -> float:
 
     Returns:
         In [0, 1]: the harmonic mean of the shares of either outline that lie within 0.75% of the picture's diagonal of
-        the other; 1 where neither mask has a pixel.
+        the other; where a mask has no outline, 1 if the two are equal and else 0.
     """
     radius = max(1, round(0.0075 * float(np.hypot(*hair.shape))))
     disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
     masks = [mask.astype(np.uint8) for mask in (found, hair)]
     edges: list[np.ndarray] = [mask - cv2.erode(mask, np.ones((3, 3), np.uint8)) for mask in masks]
-    if not edges[0].any() or not edges[1].any():
-        return float(edges[0].any() == edges[1].any())
+    if not edges[0].any() or not edges[1].any():  # the frame is no edge: a mask without one is black, or white
+        return float((found == hair).all())
     near = [cv2.dilate(edge, disk) for edge in edges]
     precision, recall = ((edges[one] & near[1 - one]).sum() / edges[one].sum() for one in (0, 1))
     return float(2 * precision * recall / (precision + recall)) if precision + recall else 0.0

@@ -76,13 +76,18 @@ def game_textures(path: Path) -> Iterator[tuple[str, np.ndarray]]:
 
 def pictures_in(path: Path) -> Iterator[tuple[str, np.ndarray | None]]:
     """Name and pixels, BGR or BGRA uint8, of what a file holds: one picture, or those of a `.zip` or Qt's `.rcc`."""
-    if path.suffix == ".zip":
+    suffix = path.suffix.lower()
+    if suffix == ".zip":
         yield from game_textures(path) if zipfile.is_zipfile(path) else ()
         return
     data = path.read_bytes()
-    starts = [found.start() for found in PHOTO_MAGIC.finditer(data)] if path.suffix == ".rcc" else [0] * bool(data)
+    starts = [found.start() for found in PHOTO_MAGIC.finditer(data)] if suffix == ".rcc" else [0] * bool(data)
     for start in starts:
-        yield str(path), cv2.imdecode(np.frombuffer(data, np.uint8, offset=start), cv2.IMREAD_UNCHANGED)
+        bytes_ = np.frombuffer(data, np.uint8, offset=start)
+        picture = cv2.imdecode(bytes_, cv2.IMREAD_UNCHANGED)
+        if picture is not None and picture.ndim == 3 and picture.shape[2] == 3:
+            picture = cv2.imdecode(bytes_, cv2.IMREAD_COLOR)  # now upright, as its EXIF says
+        yield str(path), picture
 
 
 def usable_pictures(path: Path) -> Iterator[tuple[str, np.ndarray]]:
@@ -93,7 +98,7 @@ def usable_pictures(path: Path) -> Iterator[tuple[str, np.ndarray]]:
         if picture.ndim == 2:
             picture = cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
         if picture.shape[2] == 4:
-            if path.suffix == ".rcc":  # a drawing
+            if path.suffix.lower() == ".rcc":  # a drawing
                 continue
             left, top, width, height = cv2.boundingRect((picture[..., 3] > 127).view(np.uint8))
             if 100 * min(width, height) <= max(width, height):  # nothing to be seen, or no more than a line
@@ -140,6 +145,7 @@ def find_files(folders: list[Path]) -> list[Path]:
         path
         for path, folder in files
         if path.suffix.lower() in SUFFIXES
+        and path.is_file()  # no link that leads nowhere
         and path.stat().st_size > 40_000
         and not LEFT_OUT.search(f"/{path.relative_to(folder).as_posix()}")  # where the folder lies says nothing
         and not KART_PARTS.search(path.as_posix())

@@ -40,7 +40,7 @@ def find_animals(inputs: list[Path]) -> list[Path]:
     return [
         path
         for path, given in found
-        if path.suffix.lower() in SUFFIXES and "cartoon" not in path.relative_to(given).parts
+        if path.suffix.lower() in SUFFIXES and path.is_file() and "cartoon" not in path.relative_to(given).parts
     ]
 
 

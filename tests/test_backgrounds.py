@@ -62,6 +62,22 @@ def test_where_a_folder_lies_does_not_matter(tmp_path, monkeypatch):
     assert len(make(monkeypatch, folder)) == 1
 
 
+def test_links_that_lead_nowhere_and_folders_named_as_pictures(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(encoded(0))
+    (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    (tmp_path / "folder.jpg").mkdir()
+    assert make_backgrounds.find_files([tmp_path]) == [tmp_path / "a.jpg"]
+    assert place_animals.find_animals([tmp_path]) == [tmp_path / "a.jpg"]
+
+
+def test_photos_that_lie_on_their_side_are_set_upright(tmp_path):
+    exif = Image.Exif()
+    exif[274] = 6
+    photo = np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8)
+    Image.fromarray(photo).save(tmp_path / "pet.JPG", exif=exif)
+    assert [picture.shape for _, picture in make_backgrounds.usable_pictures(tmp_path / "pet.JPG")] == [(300, 200, 3)]
+
+
 def test_fur_and_wood_come_in_close_ups_too(tmp_path, monkeypatch):
     folder = tmp_path / "in"
     folder.mkdir()

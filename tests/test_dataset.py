@@ -85,6 +85,32 @@ def test_prepare_celeb_again_mends_what_keep_hairless_left(tmp_path: Path) -> No
         assert sorted(int(path.stem) for path in (tmp_path / folder).iterdir()) == [*range(9), 10, 11]
 
 
+def test_prepare_celeb_again_mends_broken_copies(celeb: Path, tmp_path: Path) -> None:
+    dataset.prepare_celeb(celeb, tmp_path)
+    for name in ("image/0.jpg", "mask/1.png"):
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).unlink()  # the download's own is linked
+        (tmp_path / name).write_bytes(content[:-20])
+    dataset.prepare_celeb(celeb, tmp_path)
+    for row in range(2):
+        dataset.open_folder(tmp_path).check(row)
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["0 1 1.jpg", *(f"{n} {n} {n}.jpg" for n in range(40))], "there twice"),
+        (["0  ", "1 1 1.jpg"], "list every photo"),
+    ],
+)
+def test_a_mapping_file_that_is_not_whole(celeb: Path, tmp_path: Path, lines: list[str], message: str) -> None:
+    dataset.prepare_celeb(celeb, tmp_path)
+    mapping = tmp_path / "CelebA-HQ-to-CelebA-mapping.txt"
+    mapping.write_text("\n".join(["idx orig_idx orig_file", *lines]))
+    with pytest.raises(UserError, match=message):
+        dataset.open_folder(tmp_path).split(0, 3)
+
+
 @pytest.mark.parametrize("photos", [0, 3])
 def test_prepare_celeb_with_nothing_to_prepare_is_an_error(tmp_path: Path, photos: int) -> None:
     make_celeb(tmp_path, photos=photos)
@@ -102,6 +128,13 @@ def test_jpeg_masks_and_masks_of_zero_and_one_are_read(tmp_path: Path) -> None:
     write(tmp_path / "lossy.jpg", mask * 255)
     for name in ("one.png", "lossy.jpg"):
         np.testing.assert_array_equal(dataset.read_mask(tmp_path / name, (64, 64)), mask)
+
+
+def test_transparent_parts_of_a_mask_are_not_hair(tmp_path: Path) -> None:
+    mask = np.full((64, 64, 4), 255, np.uint8)  # as painted on a layer of its own
+    mask[:, :32, 3] = 0
+    write(tmp_path / "layer.png", mask)
+    np.testing.assert_array_equal(dataset.read_mask(tmp_path / "layer.png", (64, 64)), mask[..., 3] // 255)
 
 
 def test_an_empty_mask_stays_empty_and_a_mask_of_other_proportions_is_refused(tmp_path: Path) -> None:

@@ -145,6 +145,9 @@ def test_unreadable_photos(tmp_path: Path, head: np.ndarray) -> None:
             inference.read_photo(tmp_path / name)
     with pytest.raises(FileNotFoundError, match=r"none\.jpg"):
         inference.read_photo(tmp_path / "none.jpg")
+    Image.new("RGB", (1_100_000, 1)).save(tmp_path / "long.tif")  # OpenCV raises, where for others it returns nothing
+    with pytest.raises(ValueError, match=r"long\.tif: cannot be read as a photo"):
+        inference.read_photo(tmp_path / "long.tif")
 
 
 def test_too_large_is_refused_before_decoding(tmp_path: Path) -> None:
@@ -272,12 +275,29 @@ def test_no_more_calls_at_once_than_there_are_cores(weights: Path, monkeypatch: 
     assert compiled.call_count <= 1  # beside the one that it has from the start
 
 
+@pytest.mark.parametrize("backend", ["onnx", "torch"])
+def test_a_network_that_fails_is_a_clear_line(weights: Path, monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
+    segmenter = HairSegmenter(weights, backend)
+    failing = Mock(side_effect=RuntimeError("not enough memory\nat line 12"))
+    monkeypatch.setattr(segmenter._network, "_run", failing)
+    with pytest.raises(ValueError, match=rf"{backend} cannot run the network on .* \(not enough memory\)"):
+        segmenter(np.zeros((8, 8, 3), np.uint8))
+
+
 def test_many_photos_share_the_cores_between_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inference, "cores", lambda: 8)
     photos = [Path(f"{number}.jpg") for number in range(inference.MANY)]
     assert inference.threads_for(photos) == 8 // inference.WORKERS
     assert inference.threads_for(photos[1:]) is None
     assert inference.threads_for([*photos, Path("clip.mp4")]) is None
+
+
+def test_tta_looks_no_size_twice(weights: Path) -> None:
+    assert [HairSegmenter(weights, tta=True, img_size=size)._sizes for size in (32, 64, 256)] == [
+        [32],
+        [64],
+        [256, 192, 320],
+    ]
 
 
 def test_tta_is_mirror_symmetric(weights: Path, head: np.ndarray) -> None:
@@ -299,6 +319,10 @@ def test_wrong_use_is_told(weights: Path, tmp_path: Path) -> None:
         HairSegmenter(weights, img_size=0)
     with pytest.raises(ValueError, match="--device mps: this ONNX Runtime has no such"):
         HairSegmenter(weights, backend="onnx", device="mps")
+    with pytest.raises(ValueError, match="multiple of 32"):
+        HairSegmenter(weights, img_size=64.0)
+    with pytest.raises(ValueError, match="threads: 0"):
+        HairSegmenter(weights, threads=0)
     with pytest.raises(ValueError, match="RGB uint8"):
         HairSegmenter(weights)(np.zeros((8, 8), np.uint8))
     (tmp_path / "broken.onnx").write_bytes(b"no network")
@@ -388,6 +412,8 @@ def test_recolor_keeps_lightness_and_the_rest(head: np.ndarray) -> None:
     assert np.abs(lightness(dyed) - lightness(head)).mean() < 2
     assert dyed[30:60, 30:60, 2].mean() > head[30:60, 30:60, 2].mean() + 10
     noisy = np.random.default_rng(0).integers(0, 256, head.shape, np.uint8)
+    turned = render.recolor(np.rot90(head), np.rot90(probabilities), 0.5, render.parse_color("blue"))
+    np.testing.assert_array_equal(turned, np.rot90(dyed))
     pale = render.recolor(noisy, probabilities, 0.5, (0, 0, 255), strength=0)
     np.testing.assert_array_equal(pale, noisy)
     for image in (head, noisy):
@@ -585,6 +611,7 @@ def test_batch_goes_on_after_a_bad_file(cli, tmp_path: Path, weights: Path, head
     [
         (["--input", "none.jpg"], "none.jpg: no such file"),
         (["--input", "*.jpg"], "nothing matches"),
+        (["--input", ""], "--input: an empty name"),
         (["--num", "99"], "99.jpg: no such file"),
         (["--threshold", "2"], "--threshold"),
         (["--color", "loud"], "--color loud"),

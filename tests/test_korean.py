@@ -1,10 +1,12 @@
 """The Korean data: polygons, splits, bad rows, bad files, and an index that workers share."""
 
+import os
 import pickle
 import resource
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -163,10 +165,14 @@ def test_index_is_kept_and_follows_csv_files_and_photos(copy):
     assert (open_korean(copy).folder / "points.f32").stat().st_mtime_ns == built
     change(copy, 0, polygon1=text(SQUARE))
     second = open_korean(copy)
-    assert indexes(copy) == [second.folder.name] != [first.folder.name]
+    assert indexes(copy) == sorted([first.folder.name, second.folder.name])
+    assert len(first.labels()) == 36, "a training that began before goes on with its own index"
+    old = time.time() - room.KEPT - 1
+    os.utime(first.folder, (old, old))
     np.testing.assert_array_equal(second.polygon(0)[0], np.float32(SQUARE))
     second.photo(0).rename(copy / "gone.jpg")
     assert len(open_korean(copy)) == 35
+    assert first.folder.name not in indexes(copy)
 
 
 def test_index_of_another_version_is_left_alone(copy, monkeypatch):
@@ -191,6 +197,31 @@ def test_damaged_index_is_named(copy):
     (folder / "points.f32").write_bytes(content[: len(content) // 2 // 8 * 8])
     with pytest.raises(UserError, match=rf"{folder.name}: the index is damaged .* remove that folder"):
         open_korean(copy)
+    (folder / "points.f32").write_bytes(content)
+    labels = (folder / "labels.csv").read_bytes()
+    for cut in (labels.rindex(b"\n", 0, len(labels) // 2), labels.index("장".encode()) + 1):  # a row's end; a letter
+        (folder / "labels.csv").write_bytes(labels[:cut])
+        with pytest.raises(UserError, match="the index is damaged"):
+            open_korean(copy).split(0, 3)
+    sizes = np.load(folder / "sizes.npy")
+    np.save(folder / "sizes.npy", sizes[:-1])
+    with pytest.raises(UserError, match="the index is damaged"):
+        open_korean(copy)
+    np.save(folder / "sizes.npy", sizes)
+    (folder / "unusable.json").write_text("[]")
+    with pytest.raises(UserError, match="the index is damaged"):
+        open_korean(copy)
+
+
+def test_an_index_folder_of_somebody_else_or_no_home(copy, tmp_path, monkeypatch):
+    (copy / "dataset" / "hair_index").mkdir()
+    monkeypatch.setattr(room.os, "access", lambda path, mode: Path(path).name != "hair_index")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert open_korean(copy).folder.is_relative_to(tmp_path / "cache")
+    monkeypatch.undo()
+    monkeypatch.setenv("XDG_CACHE_HOME", "")  # unset, says its specification
+    monkeypatch.setattr(Path, "home", lambda: pytest.fail("not every user has one"))
+    assert open_korean(copy).folder.is_relative_to(copy)
 
 
 def test_spawned_workers_map_the_index_instead_of_copying_it(korean):
@@ -253,6 +284,8 @@ def test_filter_narrows_both_sides_of_the_same_folds(copy):
         ("(length == '장발'", "columns are"),
         ("age + 1", "is not a condition"),
         ("age > 1000", "leaves 0 photos"),
+        ("1/0 > 2", "division by zero"),
+        ("age[1:3] > 1", "is not a condition"),
     ],
 )
 def test_wrong_filter_is_one_clear_line(korean, query, message):
