@@ -11,9 +11,13 @@ import base64
 import hashlib
 import html
 import os
+import signal
+import socket
+import sys
 import tempfile
 import threading
 import zipfile
+from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -130,11 +134,13 @@ class Page:
 
     Args:
         weights: see `inference.HairSegmenter`.
-        folder: for results; the caller deletes it.
+        folder: for uploads (in `inbox`, which Gradio must be told) and results; the caller deletes it.
     """
 
     def __init__(self, weights: Path | None, folder: Path) -> None:
-        self.shelf = Shelf(folder, KEPT)
+        self.inbox = folder / "uploads"
+        self.inbox.mkdir(parents=True)  # Gradio makes it with the first upload, but needs it before
+        self.shelf = Shelf(folder / "results", self.inbox, KEPT)
         self.segmenter = cache(lambda backend: inference.HairSegmenter(weights, backend))
         self.one_large = threading.Lock()  # photos of many megapixels go one at a time
 
@@ -143,10 +149,12 @@ class Page:
         key = (session, str(path), backend)
         look = self.shelf.look(key)
         if look is None:
-            if tempfile.gettempdir() in str(path):
-                self.shelf.note_upload(session, path)
+            self.shelf.note_upload(session, path)
             photo = read_upload(path)
-            segmenter = self.segmenter(backend)
+            try:
+                segmenter = self.segmenter(backend)
+            except (OSError, ValueError) as error:  # not each backend reads the file or the folder of the weights
+                raise Complaint("no_backend", backend=backend) from error
             look = Look(session, path.name, photo, segmenter(photo), segmenter.img_size)
             self.shelf.keep(key, look)
         return look
@@ -184,11 +192,11 @@ class Page:
     ) -> str:
         """Photos and zips to a zip of results."""
         text = TEXTS[language(request)]
-        if not files or not kinds:
-            return alert(text, Complaint("nothing"))
-        uploads, session = [Path(file) for file in files], visitor(request)
+        uploads, session = [Path(file) for file in files or []], visitor(request)
         for path in uploads:
             self.shelf.note_upload(session, path)
+        if not uploads or not kinds:
+            return alert(text, Complaint("nothing"))
         folder = self.shelf.folder(session)
         photos, problems = unpack(uploads, folder)
         how = argparse.Namespace(save=kinds, threshold=threshold, color=render.parse_color(css_color(color)))
@@ -205,7 +213,7 @@ class Page:
                 problems.append(complaint)
             except (OSError, ValueError):
                 problems.append(Complaint("unreadable", name=path.name))
-        made = sorted((folder / "results").iterdir())
+        made = sorted((folder / "results").glob("*"))  # unlike iterdir, of a visitor who has left: none
         said = "".join(alert(text, problem) for problem in problems)
         if not made:
             return said
@@ -234,8 +242,7 @@ class Page:
         path = Path(file)
         self.shelf.note_upload(visitor(request), path)
         try:
-            reader = video.Reader(path)
-            if reader.total > MAX_SECONDS * reader.rate:
+            if is_long(video.Reader(path)):
                 return alert(text, Complaint("too_long", name=path.name, most=MAX_SECONDS))
             folder = self.shelf.folder(visitor(request))
             how = argparse.Namespace(
@@ -250,9 +257,21 @@ class Page:
             f'<div class="results"><a href="{address}" download>{text["download"]} (mp4)</a></div>'
         )
 
+    def arrive(self, files: str | list[str] | None, request: gr.Request) -> None:
+        """Uploads are here, which may be all that comes of them."""
+        for file in [files] if isinstance(files, str) else files or []:
+            self.shelf.note_upload(visitor(request), Path(file))
+
     def forget(self, request: gr.Request) -> None:
         """The visitor closed the page."""
         self.shelf.forget(visitor(request))
+
+
+def is_long(reader: video.Reader) -> bool:
+    """Whether a video is longer than MAX_SECONDS, by its frames' times where it does not tell, as browsers' do not."""
+    if reader.total:
+        return reader.total > MAX_SECONDS * reader.rate
+    return any(time > MAX_SECONDS for _, time in reader)
 
 
 def css_color(value: str) -> str:
@@ -340,6 +359,8 @@ def build_page(page: Page) -> gr.Blocks:
             film = gr.HTML(elem_id="film")
 
             go.click(page.film, [clip, kind, threshold, color], film)
+        for upload in (photo, files, clip):
+            upload.upload(page.arrive, upload, queue=False, show_progress="hidden", api_visibility="private")
         blocks.unload(page.forget)
     return blocks.queue(max_size=64)
 
@@ -377,9 +398,13 @@ def build_server(page: Page) -> FastAPI:
             path, filename=path.name, headers={"Cache-Control": "no-store"}, content_disposition_type="inline"
         )
 
+    blocks = build_page(page)
+    # Gradio lets clients name uploads only, but not before `launch`, which a mounted page never sees: without it they
+    # could have any picture of this machine read. There is no other way to say so (Gradio 6.31, `_check_allowed`).
+    blocks.has_launched = True
     theme = gr.themes.Default(font=("system-ui", "sans-serif"), font_mono=("ui-monospace", "monospace"))
     return gr.mount_gradio_app(
-        *(server, build_page(page)),
+        *(server, blocks),
         path="",
         max_file_size=MAX_FILE_SIZE,
         i18n=gr.I18n(**TEXTS),
@@ -392,25 +417,36 @@ def build_server(page: Page) -> FastAPI:
     )
 
 
+def port(text: str) -> int:
+    if not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text} is not between 1 and 65535")
+    return int(text)
+
+
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in (default: 127.0.0.1)")
-    parser.add_argument("--port", type=int, default=7860, help="of the page's address (default: 7860)")
+    parser.add_argument("--port", type=port, default=7860, help="of the page's address (default: 7860)")
     parser.add_argument("--weights", type=Path, help="a run folder or an exported file (default: the shipped weights)")
     return parser
 
 
 def main() -> None:
     args = build_parser().parse_args()
+    # Uvicorn ends by the signal that stopped it: this way what is below ends too, and deletes the visitors' files.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with tempfile.TemporaryDirectory(prefix="hair-") as folder:
-        os.environ["GRADIO_TEMP_DIR"] = tempfile.tempdir = folder  # uploads go there, and with it
+        page = Page(args.weights, Path(folder))
+        os.environ["GRADIO_TEMP_DIR"], tempfile.tempdir = str(page.inbox), folder  # what is uploaded goes with it
         try:
-            page = Page(args.weights, Path(folder) / "results")
+            family = socket.AF_INET6 if ":" in args.host else socket.AF_INET
+            listener = socket.create_server((args.host, args.port), family=family)
             page.segmenter("auto")
         except (OSError, ValueError) as error:
             raise SystemExit(f"error: {error}") from None
         print(f"http://{args.host}:{args.port}  (Ctrl-C ends it)", flush=True)
-        uvicorn.run(build_server(page), host=args.host, port=args.port, log_level="warning")
+        with suppress(KeyboardInterrupt):
+            uvicorn.Server(uvicorn.Config(build_server(page), log_level="warning")).run([listener])
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ python evaluate.py --data_dir data/ganhackerton --weights weights/<run> --by len
 """
 
 import argparse
+import tempfile
+from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -111,7 +113,9 @@ def markdown(table: pd.DataFrame) -> str:
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--data_dir", type=Path, nargs="+", required=True, help="either data set, or image/ and mask/")
-    parser.add_argument("--weights", type=Path, nargs="+", default=[DEFAULT_WEIGHTS], help="run folders")
+    parser.add_argument(
+        "--weights", type=Path, nargs="+", default=[DEFAULT_WEIGHTS], help="run folders, or exported files"
+    )
     parser.add_argument("--split", choices=["valid", "test", "all"], default="valid", help="which photos")
     parser.add_argument("--fold", type=number(int, 0), help="the weights' own held-out fold where not given")
     parser.add_argument("--img_size", type=number(int, 32), help="the weights' own where not given")
@@ -125,7 +129,7 @@ def build_parser() -> argparse.ArgumentParser:
         default=True,
         help="look again, closer, where a first look suspects small heads, as inference.py does",
     )
-    parser.add_argument("--threshold", type=number(float, 0, 1), help="the weights' own where not given")
+    parser.add_argument("--threshold", type=float, help="the weights' own where not given")
     parser.add_argument("--filter", metavar="QUERY", help="score a part of the Korean data set, as train_korean.py's")
     parser.add_argument("--by", metavar="LABEL", help="also by group of a Korean style label, as length or sex")
     parser.add_argument("--worst", type=number(int, 1), metavar="N", help="draw the N worst photos")
@@ -140,8 +144,26 @@ def tell_apart(paths: list[Path]) -> list[str]:
     return [name if name and names.count(name) == 1 else str(path) for name, path in zip(names, paths, strict=True)]
 
 
+def check_flags(args: argparse.Namespace) -> None:
+    """Find flags that do not go together and results that could not be written. Raises UserError."""
+    if args.threshold is not None and not 0 < args.threshold < 1:
+        raise UserError(f"--threshold {args.threshold} is not between 0 and 1")
+    if args.fold is not None and args.split == "all":
+        raise UserError(f"--fold {args.fold} goes with --split valid or test; --split all takes every photo")
+    if args.json and args.json.is_dir():
+        raise UserError(f"{args.json}: is a folder; --json names a file")
+    folders = ([args.json.parent] if args.json else []) + ([args.output_dir] if args.worst else [])
+    for folder in folders:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            raise UserError(f"{folder}: no results can be written there ({error.strerror})") from error
+
+
 def main() -> None:
     args = build_parser().parse_args()
+    check_flags(args)
     jobs = []  # what the user can have wrong is found before hours of scoring
     for weights, weights_name in zip(args.weights, tell_apart(args.weights), strict=True):
         try:
@@ -155,23 +177,31 @@ def main() -> None:
             photos.check()
             jobs.append((weights_name, segmenter, name, photos, photos.labels(args.by) if args.by else None))
 
-    table = []
+    table, scored = [], []
     for weights_name, segmenter, name, photos, labels in jobs:
         threshold = segmenter.threshold if args.threshold is None else args.threshold
         rows = score_photos(segmenter, photos, threshold)
         facts = {"weights": weights_name, "data": f"{name} ({args.split})", "img_size": segmenter.img_size}
         table.append(facts | summarise(rows))
         if labels is not None:
-            groups = rows.groupby(labels.to_numpy())
-            table += [facts | {"data": f"{args.by} = {key}"} | summarise(group) for key, group in groups]
-        if args.worst:
-            args.output_dir.mkdir(parents=True, exist_ok=True)
-            path = args.output_dir / f"worst_{weights_name}_{name}.png".replace("/", "-")
-            write_png(path, draw_worst(rows, photos, segmenter, threshold, args.worst))
-            print(path)
-    print(markdown(pd.DataFrame(table)))
+            groups = rows.groupby(labels.to_numpy(), dropna=False)
+            table += [
+                facts | {"data": f"{args.by} = {'(no label)' if key != key else key}"} | summarise(group)
+                for key, group in groups  # a key that is not itself is NaN
+            ]
+        scored.append(rows)
+    print(markdown(pd.DataFrame(table)), flush=True)  # before anything that a full disk can stop
     if args.json:
         write_json(args.json, table[0] if len(table) == 1 else table)
+    if args.worst:
+        names = Counter[str]()
+        for (weights_name, segmenter, name, photos, _), rows in zip(jobs, scored, strict=True):
+            name = f"worst_{weights_name}_{name}".replace("/", "-")
+            names[name] += 1  # the same photos may be given twice
+            path = args.output_dir / f"{name}{f'-{names[name]}' * (names[name] > 1)}.png"
+            threshold = segmenter.threshold if args.threshold is None else args.threshold
+            write_png(path, draw_worst(rows, photos, segmenter, threshold, args.worst))
+            print(path)
 
 
 if __name__ == "__main__":

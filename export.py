@@ -15,6 +15,7 @@ import contextlib
 import copy
 import io
 import json
+import tempfile
 import time
 import warnings
 from importlib.util import find_spec
@@ -147,21 +148,21 @@ def quantise(source: Path, path: Path, facts: dict, photos: list[Path]) -> None:
             photo = next(self.photos, None)
             return None if photo is None else {"photo": _inputs([photo], facts)}
 
-    prepared = path.with_name("prepared.onnx")
-    quant_pre_process(source, prepared, skip_symbolic_shape=True)
-    # The last convolution decides on the edge and is cheap: it stays float32.
-    last = [node.name for node in onnx.load(prepared).graph.node if node.op_type == "Conv"][-1]
-    quantization.quantize_static(
-        prepared,
-        path,
-        Reader(),
-        quant_format=quantization.QuantFormat.QDQ,
-        per_channel=True,
-        activation_type=quantization.QuantType.QUInt8,
-        weight_type=quantization.QuantType.QInt8,
-        nodes_to_exclude=[last],
-    )
-    prepared.unlink()
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:  # the user may have chosen any name for `path`
+        prepared = Path(scratch, "prepared.onnx")
+        quant_pre_process(source, prepared, skip_symbolic_shape=True)
+        # The last convolution decides on the edge and is cheap: it stays float32.
+        last = [node.name for node in onnx.load(prepared).graph.node if node.op_type == "Conv"][-1]
+        quantization.quantize_static(
+            prepared,
+            path,
+            Reader(),
+            quant_format=quantization.QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            nodes_to_exclude=[last],
+        )
     proto = onnx.load(path)
     onnx.helper.set_model_props(proto, {METADATA: json.dumps(facts)})
     onnx.save(proto, path)
@@ -299,8 +300,8 @@ def export_int8(folder: Path, photos_dir: Path, output: Path, size: int | None =
     calibrate, measure = photos[: len(photos) // 2], photos[len(photos) // 2 :]
     model, facts = models.load_model(folder)
     facts = portable_facts(folder, model, facts, size)
-    with atomic(output) as temporary:
-        source = temporary.with_name("float32.onnx")
+    with atomic(output) as temporary, tempfile.TemporaryDirectory(dir=temporary.parent) as scratch:
+        source = Path(scratch, "float32.onnx")
         export_onnx(model, source, facts)
         quantise(source, temporary, facts, calibrate)
         networks = {"float32": open_network(source, "onnx"), "int8": open_network(temporary, "onnx")}

@@ -73,23 +73,24 @@ def crops_around(look: np.ndarray, shape: Sequence[int], most: int = 6) -> list[
     # BBDT: OpenCV's default takes three times as long.
     count, places, stats, _ = cv2.connectedComponentsWithStatsWithAlgorithm(suspected, 8, cv2.CV_32S, cv2.CCL_BBDT)
     scale = max(shape[:2]) / max(look.shape)
-    squares: list[list[float]] = []
+    squares: list[tuple[np.ndarray, np.ndarray]] = []
     for number in sorted(range(1, count), key=lambda n: -stats[n, cv2.CC_STAT_AREA]):
         x, y, width, height, area = stats[number]
         if area < 8 or look[places == number].max() < SURE:
             continue
         reach = 1.25 * max(width, height)  # half the square's side: the hair fills 40% of it
-        square = [x + width / 2 - reach, y + height / 2 - reach, x + width / 2 + reach, y + height / 2 + reach]
-        for other in [
-            s for s in squares if s[0] < square[2] and square[0] < s[2] and s[1] < square[3] and square[1] < s[3]
-        ]:
-            squares.remove(other)
-            square = [*np.minimum(square[:2], other[:2]), *np.maximum(square[2:], other[2:])]
-        squares.append(square)
+        centre = np.array((y + height / 2, x + width / 2))
+        # In the photo's whole pixels from here on, so that no rounding makes two of them meet.
+        low, high = np.floor((centre - reach) * scale).astype(int), np.ceil((centre + reach) * scale).astype(int)
+        place = len(squares)
+        # Merged ones are larger and may meet others.
+        while met := [i for i, (start, stop) in enumerate(squares) if (start < high).all() and (low < stop).all()]:
+            start, stop = squares.pop(met[0])
+            low, high, place = np.minimum(low, start), np.maximum(high, stop), min(place, met[0])
+        squares.insert(place, (low, high))
     crops = []
-    for left, top, right, bottom in squares[:most]:
-        if max(right - left, bottom - top) < 0.6 * max(look.shape):
-            low = np.maximum(0, np.floor(np.multiply((top, left), scale))).astype(int)
-            high = np.minimum(shape[:2], np.ceil(np.multiply((bottom, right), scale))).astype(int)
+    for low, high in squares[:most]:
+        if max(high - low) < 0.6 * max(shape[:2]):
+            low, high = np.maximum(0, low), np.minimum(shape[:2], high)
             crops.append(np.s_[low[0] : high[0], low[1] : high[1]])
     return crops

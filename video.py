@@ -16,6 +16,7 @@ from tqdm import tqdm
 import render
 
 KINDS = ("overlay", "mask", "recolor")  # what a video without transparency can show
+UNTOLD = 2  # FFmpeg's AVCOL_SPC_UNSPECIFIED: the video does not tell its colours' matrix
 
 
 class Smoother:
@@ -78,27 +79,44 @@ class Reader:
 
 
 class AvWriter:
-    """Writes H.264 with the frames' own times, and copies the sound of `source`."""
+    """Writes H.264 with the frames' own times, in BT.709's colours, and copies the sound of `source`."""
 
     def __init__(self, path: Path, rate: float, source: Path) -> None:
         import av
+        from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
         self._file = av.open(str(path), "w")
         self._stream = self._file.add_stream("libx264", rate=Fraction(rate).limit_denominator(1001))
         self._stream.pix_fmt = "yuv420p"
         self._stream.options = {"crf": "18"}
         self._clock = Fraction(1, 90_000)
-        self._stream.codec_context.time_base = self._clock
+        context = self._stream.codec_context
+        context.time_base = self._clock
+        # Of a video that does not tell its matrix, players guess it by its size, each in its own way.
+        self._matrix = context.colorspace = Colorspace.ITU709
+        context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
+        context.color_range = ColorRange.MPEG
         self._last = -1
+        self._begin = self._delay = Fraction(0)
         self._source = av.open(str(source)) if source.is_file() else None
-        sounds = self._source.streams.audio if self._source else ()
-        self._sound = sounds[0] if sounds else None
+        if self._source is None:
+            self._sound = None
+            return
+        pictures, self._sound = self._source.streams.video[0], next(iter(self._source.streams.audio), None)
+        if pictures.height >= 720 and pictures.codec_context.colorspace == UNTOLD and not pictures.format.is_rgb:
+            self._matrix = Colorspace.ITU601  # players show it by BT.709, OpenCV reads it by BT.601: undo that
         if self._sound:
             try:
                 self._copy = self._file.add_stream_from_template(self._sound)
             except ValueError:
                 print(f"{source}: MP4 cannot hold its kind of sound, which is left out", file=sys.stderr)
                 self._sound = None
+                return
+            # OpenCV counts times from the first picture; packets of sound tell the source's own, which may begin
+            # anywhere, as in a recorded broadcast. Both shall count from the earlier of the two.
+            first, heard = (Fraction(s.start_time or 0) * (s.time_base or 1) for s in (pictures, self._sound))
+            self._begin = min(first, heard)
+            self._delay = first - self._begin
 
     def write(self, frame: np.ndarray, time: float) -> None:
         """Add a frame, RGB uint8 (H, W, 3), that is shown from `time`, seconds."""
@@ -108,7 +126,8 @@ class AvWriter:
         if self._last < 0:
             self._stream.height, self._stream.width = even.shape[:2]
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
-        self._last = picture.pts = max(self._last + 1, round(time / self._clock))
+        picture = picture.reformat(format="yuv420p", dst_colorspace=self._matrix)
+        self._last = picture.pts = max(self._last + 1, round((time + self._delay) / self._clock))
         picture.time_base = self._clock
         self._file.mux(self._stream.encode(picture))
 
@@ -117,11 +136,14 @@ class AvWriter:
         self._file.mux(self._stream.encode())
         if self._source and self._sound:
             for packet in self._source.demux(self._sound):
-                if stopped and packet.dts and packet.dts * packet.time_base > self._last * self._clock:
+                if packet.dts is None:
+                    continue
+                packet.dts -= round(self._begin / packet.time_base)
+                packet.pts = packet.dts  # sound is played in the order in which it is stored
+                if stopped and packet.dts * packet.time_base > self._last * self._clock:
                     break
-                if packet.dts is not None:
-                    packet.stream = self._copy
-                    self._file.mux(packet)
+                packet.stream = self._copy
+                self._file.mux(packet)
         if self._source:
             self._source.close()
         self._file.close()

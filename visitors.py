@@ -47,11 +47,12 @@ class Shelf:
 
     Args:
         folder: where a visitor's results are written.
+        inbox: the folder of all uploads.
         most: bytes of looks to keep; the newest stays in any case.
     """
 
-    def __init__(self, folder: Path, most: int) -> None:
-        self._folder, self._most, self._lock = folder, most, threading.Lock()
+    def __init__(self, folder: Path, inbox: Path, most: int) -> None:
+        self._folder, self._inbox, self._most, self._lock = folder, inbox.resolve(), most, threading.Lock()
         self._looks: OrderedDict[tuple, Look] = OrderedDict()
         self._uploads: dict[str, set[Path]] = {}
         self._results: dict[str, Path] = {}
@@ -64,8 +65,13 @@ class Shelf:
             return self._looks.get(key)
 
     def keep(self, key: tuple[str, str, str], look: Look) -> None:
-        """Put a look at (session, file, backend) here as the newest, and drop the oldest where there is no room."""
+        """Put a look at (session, file, backend) here as the newest, and drop the oldest where there is no room.
+
+        Not that of a visitor who left while the network ran: nobody would forget it.
+        """
         with self._lock:
+            if key[0] not in self._uploads:
+                return
             self._looks[key] = look
             while len(self._looks) > 1 and sum(kept.bytes for kept in self._looks.values()) > self._most:
                 self._looks.popitem(last=False)
@@ -76,9 +82,15 @@ class Shelf:
             return next((look for look in self._looks.values() if look.token == token), None)
 
     def note_upload(self, session: str, path: Path) -> None:
-        """Remember a file to delete when the visitor leaves."""
+        """A visitor is here and uses a file, to delete when they leave if it was uploaded.
+
+        Clients may name any path, and there are the page's own photos: files elsewhere are nobody's to delete.
+        """
+        path = path.resolve()
         with self._lock:
-            self._uploads.setdefault(session, set()).add(path)
+            own = self._uploads.setdefault(session, set())
+            if self._inbox in path.parents and path.is_file():
+                own.add(path)
 
     def folder(self, session: str) -> Path:
         """A new folder for a visitor's results."""
@@ -148,27 +160,41 @@ def unpack(files: list[Path], folder: Path) -> tuple[list[Path], list[Complaint]
 
     A member's folders are left out of its name, so that no zip writes elsewhere.
     """
-    photos, problems, left = [], [], MAX_UNPACKED
+    photos, problems, left, too_many = [], [], MAX_UNPACKED, False
     for path in files:
         if path.suffix.lower() != ".zip":
             photos.append(path)
             continue
+        before, damaged = len(photos), []
         try:
-            with zipfile.ZipFile(path) as archive:
-                for number, member in enumerate(archive.infolist()):
-                    name = Path(member.filename.replace("\\", "/"))
-                    if member.is_dir() or not inference.is_photo(name) or name.parts[0] == "__MACOSX":
-                        continue
-                    left -= member.file_size
-                    if left < 0 or len(photos) >= MAX_PHOTOS:
-                        break
-                    target = folder / str(number) / name.name
-                    target.parent.mkdir()
-                    with archive.open(member) as source, target.open("wb") as copy:
-                        shutil.copyfileobj(source, copy)
-                    photos.append(target)
-        except (OSError, ValueError, zipfile.BadZipFile, RuntimeError, NotImplementedError):  # damaged, or encrypted
+            archive = zipfile.ZipFile(path)
+        except Exception:  # damaged zips raise all kinds, and so do their members, by the way they are compressed
             problems.append(Complaint("bad_zip", name=path.name))
-    if left < 0 or len(photos) > MAX_PHOTOS:
+            continue
+        with archive:
+            for member in archive.infolist():
+                name = Path(member.filename.replace("\\", "/"))
+                if member.is_dir() or not inference.is_photo(name) or name.parts[0] == "__MACOSX":
+                    continue
+                left -= member.file_size
+                too_many = left < 0 or len(photos) >= MAX_PHOTOS
+                if too_many:
+                    break
+                try:
+                    photos.append(_copy(archive, member, name.name, folder))
+                except Exception:  # also: encrypted, or too long a name
+                    damaged.append(Complaint("unreadable", name=name.name))
+        if damaged and len(photos) == before:
+            damaged = [Complaint("bad_zip", name=path.name)]
+        problems += damaged
+    if too_many or len(photos) > MAX_PHOTOS:
         problems.append(Complaint("too_many", most=MAX_PHOTOS, bytes=MAX_UNPACKED // 2**20))
     return photos[:MAX_PHOTOS], problems
+
+
+def _copy(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str, folder: Path) -> Path:
+    """A zip's member as a file in a new folder below `folder`: names may be equal, in one zip and in several."""
+    target = Path(tempfile.mkdtemp(dir=folder)) / name
+    with archive.open(member) as source, target.open("wb") as copy:
+        shutil.copyfileobj(source, copy)
+    return target

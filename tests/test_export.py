@@ -1,5 +1,6 @@
 """Every decoder leaves PyTorch unchanged, and what differs is not written."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,44 @@ def test_int8(tmp_path: Path) -> None:
     assert "QuantizeLinear" in kinds
     with pytest.raises(UserError, match="at least 8"):
         export.export_int8(tmp_path / "run", tmp_path, tmp_path / "no.onnx")
+
+
+def write_two_layers(_: object, path: Path, facts: dict) -> None:
+    from onnx import TensorProto, helper, numpy_helper, save
+
+    rng = np.random.default_rng(0)
+    shapes = {"one": (4, 3, 3, 3), "two": (1, 4, 3, 3)}
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", [first, name], [last], name, pads=[1, 1, 1, 1])
+            for first, name, last in [("photo", "one", "middle"), ("middle", "two", "logits")]
+        ],
+        "hair",
+        [helper.make_tensor_value_info("photo", TensorProto.FLOAT, ["n", 3, 64, 64])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 1, 64, 64])],
+        [numpy_helper.from_array(rng.random(shape, np.float32), name) for name, shape in shapes.items()],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    helper.set_model_props(proto, {backends.METADATA: json.dumps(facts)})
+    save(proto, path)
+
+
+def test_int8_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "photos").mkdir()
+    for number in range(8):
+        Image.fromarray(draw_head(np.random.default_rng(number), 64)[0]).save(tmp_path / "photos" / f"{number}.jpg")
+    opened = []
+    monkeypatch.setattr(export, "compare", lambda *networks: opened.extend(networks[:2]) or (0.0, 1.0))
+    monkeypatch.setattr(export, "export_onnx", write_two_layers)  # the exporter would take most of the time
+    monkeypatch.setattr(models, "load_model", lambda _: (None, FACTS))
+    monkeypatch.setattr(export, "fingerprint", lambda _: "")
+    for name in ("float32.onnx", "prepared.onnx"):
+        export.export_int8(tmp_path, tmp_path / "photos", tmp_path / name)
+        photo = np.random.default_rng(0).standard_normal((1, 3, 64, 64), dtype=np.float32)
+        reference, rounded = (network(photo) for network in opened[-2:])
+        assert np.abs(reference - rounded).max() > 0  # not compared with itself
+        np.testing.assert_array_equal(rounded, backends.open_network(tmp_path / name, "onnx")(photo))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["float32.onnx", "photos", "prepared.onnx"]
 
 
 def test_facts_are_carried_over_or_missed(tmp_path: Path) -> None:
