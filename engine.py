@@ -286,9 +286,8 @@ def fit(args: Namespace, name: str, train: PhotoSet, valid: PhotoSet) -> dict[st
     join_processes(device)
     run = run_folder(args, name)
     backgrounds = open_backgrounds(args.backgrounds)
-    if rank() == 0:
-        train.check()
-        valid.check()
+    for photos in (train, valid):
+        first_alone(photos.check if rank() == 0 else lambda: None)
     state, facts = build_state(args, device, len(train))
     with alone_in(run):
         if rank() == 0:

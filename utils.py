@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import cv2
 import numpy as np
@@ -293,13 +293,25 @@ def total(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def first_alone(function: Callable[[], T]) -> T:
-    """Call a function in the first process, then in the others, which find made what it makes."""
-    if rank() > 0:
-        wait_for_all()
-    result = function()
+    """Call a function in the first process, then in the others, which find made what it makes.
+
+    Raises the UserError that the first one raises there; the others end with it and say nothing.
+    """
+    if processes() == 1:
+        return function()
+    result, failure = None, None
     if rank() == 0:
-        wait_for_all()
-    return result
+        try:
+            result = function()
+        except UserError as error:
+            failure = error
+    told = [failure is not None]
+    distributed.broadcast_object_list(told)
+    if failure is not None:
+        raise failure
+    if told[0]:
+        sys.exit(1)
+    return cast(T, result if rank() == 0 else function())
 
 
 def seed_everything(seed: int) -> None:

@@ -67,6 +67,19 @@ def test_two_processes_learn_as_one_that_accumulates(two: Path, celeb: Path, tmp
         torch.testing.assert_close(both["model"][key], one["model"][key], rtol=0, atol=1e-5)
 
 
+def test_a_mistake_is_told_once(tmp_path: Path) -> None:
+    (tmp_path / "mine" / "image").mkdir(parents=True)
+    (tmp_path / "mine" / "mask").mkdir()
+    for number in range(6):
+        for folder in ("image", "mask"):
+            (tmp_path / "mine" / folder / f"{number}.png").write_text("no picture")
+    for data, message in (("/nowhere", "no such folder"), ("mine", "not a whole picture")):
+        (tmp_path / "out.txt").unlink(missing_ok=True)
+        assert pair(tmp_path, *FLAGS, "--data_dir", data) == [1, 1]
+        out = (tmp_path / "out.txt").read_text()
+        assert message in out and out.count("error:") == 1 and "Traceback" not in out
+
+
 def test_two_processes_resume(two: Path, celeb: Path, tmp_path: Path) -> None:
     flags = (*FLAGS, "--data_dir", celeb, "--grad_accum", 2, "--save_every", 0)
     killed = pair(tmp_path, *flags, hook=partial(kill_at_rename, "last.pth", 2, after=True))
