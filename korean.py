@@ -231,7 +231,7 @@ def _build(home: Path, files: list[Path], folder: Path) -> None:
     except OSError as error:
         if folder.is_dir():  # another process, such as the next GPU's, was faster
             return
-        way_out = "make room" if error.errno == errno.ENOSPC else "allow it"
+        way_out = "allow it" if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else "make room"
         raise UserError(
             f"{folder.parent}: the index could not be written ({error}); {way_out} there and start again"
         ) from error
