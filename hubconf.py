@@ -1,4 +1,7 @@
-"""For torch.hub: `torch.hub.load("<owner>/<repository>", "hair_segmenter")`; weights come with the repository."""
+"""For torch.hub: `torch.hub.load("<owner>/<repository>", "hair_segmenter")`; weights come with the repository.
+
+The files here import each other by plain names (`utils`, `models`, …): modules of yours with such names are in the way.
+"""
 
 from typing import TYPE_CHECKING, Any
 

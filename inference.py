@@ -74,7 +74,8 @@ def read_photo(path: str | Path) -> np.ndarray:
                 white = Image.new("RGBA", upright.size, "white")
                 return np.asarray(Image.alpha_composite(white, upright))[..., :3].copy()
             data = np.fromfile(path, np.uint8)
-            if header.format in ("JPEG", "MPO") and b"\xff\xd9" not in data[-4096:].tobytes():
+            end = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}.get(header.format or "")
+            if end and end not in data[-4096:].tobytes():
                 header.load()  # OpenCV fills what is missing with grey; Pillow says that it is cut off
     except UnidentifiedImageError as error:
         raise ValueError(f"{path}: cannot be read as a photo (not a picture)") from error

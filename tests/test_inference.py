@@ -135,7 +135,7 @@ def test_transparent_becomes_white(tmp_path: Path, head: np.ndarray) -> None:
     assert (inference.read_photo(tmp_path / "clear.png") == 255).all()
 
 
-def test_unreadable_photos(tmp_path: Path, head: np.ndarray) -> None:
+def test_unreadable_photos(tmp_path: Path, head: np.ndarray, capfd: pytest.CaptureFixture) -> None:
     whole = cv2.imencode(".jpg", head)[1].tobytes()
     (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "empty.jpg").write_bytes(b"")
@@ -145,6 +145,12 @@ def test_unreadable_photos(tmp_path: Path, head: np.ndarray) -> None:
             inference.read_photo(tmp_path / name)
     with pytest.raises(FileNotFoundError, match=r"none\.jpg"):
         inference.read_photo(tmp_path / "none.jpg")
+    picture = render.encode(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+    (tmp_path / "cut.png").write_bytes(picture[: len(picture) // 2])
+    capfd.readouterr()
+    with pytest.raises(ValueError, match=r"cut\.png: cannot be read as a photo \(.*truncated"):
+        inference.read_photo(tmp_path / "cut.png")
+    assert capfd.readouterr().err == "", "libpng would add a line of its own"
     Image.new("RGB", (1_100_000, 1)).save(tmp_path / "long.tif")  # OpenCV raises, where for others it returns nothing
     with pytest.raises(ValueError, match=r"long\.tif: cannot be read as a photo"):
         inference.read_photo(tmp_path / "long.tif")
