@@ -143,17 +143,15 @@ class State:
         """Begin anew with what is the best, since Dice at another size does not compare."""
         self.best = -1.0
         if isinstance(self.scheduler, ReduceLROnPlateau):
-            self.scheduler.best, self.scheduler.num_bad_epochs = -math.inf, 0
+            _forget_best(self.scheduler)
 
     def _replay_schedule(self) -> None:
         """Bring a new schedule to where the run is."""
         if isinstance(self.scheduler, ReduceLROnPlateau):
-            best = self.best
-            for before, row in zip([None, *self.history], self.history, strict=False):
-                if before is not None and before["img_size"] != row["img_size"]:
-                    self.forget_best()
+            for before, row in zip([*self.history[:1], *self.history], self.history, strict=False):
+                if row["img_size"] != before["img_size"]:
+                    _forget_best(self.scheduler)
                 self.scheduler.step(row["valid_dice"])
-            self.best = best
         elif self.scheduler is not None:
             with warnings.catch_warnings(action="ignore", category=UserWarning):  # that no optimizer step came first
                 for _ in range(self.step - 1):
@@ -166,6 +164,10 @@ class State:
         if self.ema is not None:
             parts["ema"] = self.ema.module
         return parts
+
+
+def _forget_best(scheduler: ReduceLROnPlateau) -> None:
+    scheduler.best, scheduler.num_bad_epochs = -math.inf, 0
 
 
 def _read_checkpoint(path: Path) -> dict:

@@ -287,7 +287,7 @@ def fit(args: Namespace, name: str, train: PhotoSet, valid: PhotoSet) -> dict[st
     run = run_folder(args, name)
     backgrounds = open_backgrounds(args.backgrounds)
     for photos in (train, valid):
-        first_alone(photos.check if rank() == 0 else lambda: None)
+        first_alone(photos.check if rank() == 0 else lambda: None)  # once is enough
     state, facts = build_state(args, device, len(train))
     with alone_in(run):
         if rank() == 0:
