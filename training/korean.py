@@ -1,4 +1,4 @@
-"""The Korean salon photos (niahair/ganhackerton): CSV files of polygons to an index that all workers share."""
+"""The Korean salon photos (niahair/ganhackerton): their CSV files of polygons as an index that all workers share."""
 
 import contextlib
 import csv
@@ -18,19 +18,34 @@ import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 from tqdm import tqdm
 
-from pictures import check_picture, check_proportions, rasterise
-from utils import UserError, atomic, write_json
+from hair.errors import UserError
+from hair.files import atomic, write_json
+from hair.outlines import rasterise
+from training.folders import SPLIT_SEED
+from training.masks import check_picture, check_proportions
 
-SPLIT_SEED = 0  # not --seed: runs with other seeds validate on the same photos, so that their scores compare
 INDEX_VERSION = 2
-KEPT = 7 * 24 * 3600  # seconds that an index of the data as it was stays, for the runs that may still be reading it
+KEPT = 7 * 24 * 3600  # seconds before an index of an earlier state of the data is deleted: runs may still be reading it
+MOST_UNUSABLE = 0.1  # share of rows that cannot be used above which the data set is refused
 NEEDED = ("path", "source", "polygon1", "height", "width")
 LABELS = (
-    *("sex", "age", "length", "curl", "bang", "loss", "side", "color", "basestyle"),
-    *("horizontal", "vertical", "before-after"),
+    "sex",
+    "age",
+    "length",
+    "curl",
+    "bang",
+    "loss",
+    "side",
+    "color",
+    "basestyle",
+    "horizontal",
+    "vertical",
+    "before-after",
 )
-_NOT_XY = bytes(c for c in range(256) if c not in b"xy")
-_NOT_NUMBER = bytes(c if chr(c) in "0123456789.+-eE" else 32 for c in range(256))  # for bytes.translate
+STRATA = ("sex", "length")  # labels of which all folds have equal shares
+TAIL = 1 << 20  # bytes at the end of a CSV file in which its last row lies
+NOT_XY = bytes(c for c in range(256) if c not in b"xy")  # for bytes.translate, as the next
+NOT_NUMBER = bytes(c if chr(c) in "0123456789.+-eE" else ord(" ") for c in range(256))
 
 
 class KoreanIndex:
@@ -55,7 +70,7 @@ class KoreanIndex:
             raise self._damaged(error) from error
 
     def _damaged(self, reason: object) -> UserError:
-        return UserError(f"{self.folder}: the index is damaged ({reason}); remove that folder and it is built anew")
+        return UserError(f"{self.folder}: the index is damaged ({reason}); remove that folder to have it built again")
 
     def __reduce__(self) -> tuple:
         return KoreanIndex, (self.root, self.folder, self.query)  # a spawned worker maps the files, copies nothing
@@ -68,17 +83,18 @@ class KoreanIndex:
         return self.root / self.paths[row].decode()
 
     def polygon(self, row: int) -> list[np.ndarray]:
-        """The hair's curves, float32 (points, 2) each, in pixels of the frame that the CSV row tells."""
+        """The hair's curves, float32 (points, 2) each, in pixels of the frame size in the CSV row."""
         first, last = self.rows[row], self.rows[row + 1]
         return [self.points[self.curves[c] : self.curves[c + 1]] for c in range(first, last)]
 
     def mask(self, row: int, shape: tuple[int, int]) -> np.ndarray:
         """The hair as uint8 {0, 1} of `shape` (height, width), the photo's own."""
-        scale = np.array([shape[1], shape[0]], np.float64) / self.sizes[row][::-1]  # what is far away stays finite
+        size = np.array([shape[1], shape[0]], np.float64)  # in float64 points far away stay finite
+        scale = size / self.sizes[row][::-1]
         return rasterise([curve * scale for curve in self.polygon(row)], shape)
 
     def check(self, row: int) -> None:
-        """Raise UserError unless the row's photo is whole and has the proportions of its polygon's frame."""
+        """Raise UserError unless the row's photo is complete and has the proportions of its polygon's frame."""
         photo, shape = self.photo(row), check_picture(self.photo(row))
         try:
             check_proportions(photo, tuple(self.sizes[row]), shape)
@@ -86,7 +102,7 @@ class KoreanIndex:
             height, width = self.sizes[row]
             raise UserError(
                 f"{photo}: its label's frame is {width:.0f}×{height:.0f} but the photo {shape[1]}×{shape[0]}; "
-                "mend or remove its row of the CSV files"
+                "fix or remove its row in the CSV files"
             ) from error
 
     def labels(self) -> pd.DataFrame:
@@ -102,12 +118,15 @@ class KoreanIndex:
     def split(self, fold: int, n_folds: int) -> dict[str, np.ndarray]:
         """Rows of `train` and `valid`: no `source` on both sides, sex and length in equal shares.
 
-        The query narrows both sides of the folds of all photos: what one query leaves to train on, no other query
-        validates on.
+        The query selects from both sides of the folds of all photos, so that no query validates on photos that another
+        one trains on. Raises UserError.
         """
         labels = self.labels()
-        styles = [labels[name].astype(str) for name in ("sex", "length") if name in labels]
-        style = pd.factorize(sum(styles[1:], start=styles[0]) if styles else np.zeros(len(labels)))[0]
+        styles = pd.Series("", index=labels.index)
+        for name in STRATA:
+            if name in labels:
+                styles = styles + labels[name].astype(str)
+        style, _ = pd.factorize(styles)
         person, people = pd.factorize(labels["source"], sort=True)
         if len(people) < n_folds:
             raise UserError(f"{self.root}: {len(people)} people cannot make {n_folds} folds")
@@ -124,17 +143,18 @@ class KoreanIndex:
         return {"train": train, "valid": valid}
 
     def _chosen(self, labels: pd.DataFrame, query: str) -> np.ndarray:
+        """Which rows a query selects, bool (rows,). Raises UserError."""
         try:
             chosen = labels.eval(query)
-        except Exception as error:  # it runs what the user wrote, which can raise anything
+        except Exception as error:  # the user's expression can raise anything
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise UserError(f'--filter "{query}": {reason}; columns are {", ".join(map(str, labels))}') from error
         if not isinstance(chosen, pd.Series) or chosen.dtype != bool or len(chosen) != len(labels):
             raise UserError(f"--filter \"{query}\" is not a condition; for example: length == '장발' and age < 30")
         return chosen.to_numpy()
 
-    def _report(self, strict: bool) -> None:
-        """Print how many rows cannot be used and why. Raises UserError where they are too many."""
+    def report_unusable(self, strict: bool) -> None:
+        """Print how many rows cannot be used and why. Raises UserError for too many, with `strict` for any."""
         count = sum(self.unusable.values())
         if not count:
             return
@@ -142,19 +162,19 @@ class KoreanIndex:
         facts = f"{self.root}: {count} of {count + len(self)} rows cannot be used ({reasons}), "
         facts += f"listed in {self.folder / 'unusable.csv'}"
         if strict:
-            raise UserError(f"{facts}; mend or remove them, or leave --strict out")
-        if count > 0.1 * (count + len(self)):
+            raise UserError(f"{facts}; fix or remove them, or leave --strict out")
+        if count > MOST_UNUSABLE * (count + len(self)):
             raise UserError(f"{facts}; that is more than a tenth: get the missing files, or remove those rows")
         print(facts)
 
 
 def open_korean(root: Path, query: str | None = None, strict: bool = False) -> KoreanIndex:
-    """Open the Korean data set, building its index if there is none of these very CSV files and photo folders.
+    """Open the Korean data set; its index is built first if the CSV files or the folders of photos have changed.
 
     Args:
         root: the clone of `niahair/ganhackerton`, or its `dataset` folder.
-        query: a pandas query on the labels that narrows `KoreanIndex.split`, such as `length == '장발'`.
-        strict: one row that cannot be used is an error.
+        query: a pandas query on the labels that selects from `KoreanIndex.split`, such as `length == '장발'`.
+        strict: a single row that cannot be used is an error.
 
     Raises:
         UserError: no CSV files, one that cannot be read, an index that cannot be written, or more than a tenth of the
@@ -174,19 +194,22 @@ def open_korean(root: Path, query: str | None = None, strict: bool = False) -> K
     if not found:
         place = places[0 if os.access(places[0] if places[0].exists() else home, os.W_OK) else 1]
         found = [place / name]
-        _build(home, files, place / name)
-        for old in place.glob(f"v{INDEX_VERSION}-*"):  # other versions' indexes belong to other copies of this code
+        _build_index(home, files, place / name)
+        for old in place.glob(f"v{INDEX_VERSION}-*"):  # indexes of other versions belong to other copies of this code
             if old.name != name and time.time() - old.stat().st_mtime > KEPT:
                 shutil.rmtree(old, ignore_errors=True)
     with contextlib.suppress(OSError):  # a read-only folder
-        os.utime(found[0])
+        os.utime(found[0])  # in use, so not to be deleted soon
     index = KoreanIndex(home, found[0], query)
-    index._report(strict)
+    index.report_unusable(strict)
     return index
 
 
 def parse_polygon(text: str) -> list[np.ndarray]:
-    """Parse `"[[{'x': 1.5, 'y': -2}, …], …]"` into curves, float32 (points, 2) each, without an object per point.
+    """Parse `"[[{'x': 1.5, 'y': -2}, …], …]"` without making an object for each point.
+
+    Returns:
+        Curves, float32 (points, 2) each.
 
     Raises:
         ValueError: a coordinate is not a finite number or is missing, or x and y change their order within a curve.
@@ -194,11 +217,11 @@ def parse_polygon(text: str) -> list[np.ndarray]:
     curves = []
     for curve in text.split("]"):
         data = curve.encode()
-        names = data.translate(None, _NOT_XY)
+        names = data.translate(None, NOT_XY)
         if not names:
             continue
-        with np.errstate(over="ignore"):  # what is too large becomes infinite
-            numbers = np.array(data.translate(_NOT_NUMBER).split(), dtype=np.float32)
+        with np.errstate(over="ignore"):  # numbers that are too large become infinite
+            numbers = np.array(data.translate(NOT_NUMBER).split(), dtype=np.float32)
         in_order = names == names[:2] * (len(names) // 2) and names[:2] in (b"xy", b"yx")
         if not in_order or numbers.size != len(names) or not np.isfinite(numbers).all():
             raise ValueError("not a number")
@@ -211,7 +234,7 @@ def parse_polygon(text: str) -> list[np.ndarray]:
 
 
 def _state(home: Path, files: list[Path]) -> str:
-    """A hash that changes when a CSV file does, or when photos come or go (a folder's time of change tells)."""
+    """A hash that changes with the CSV files and, by the folders' modification times, when photos come or go."""
     csv_facts = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     folders = [folder for pattern in ("*/", "*/images/") for folder in sorted(home.glob(pattern))]
     photo_facts = [
@@ -222,18 +245,19 @@ def _state(home: Path, files: list[Path]) -> str:
     return hashlib.sha256(json.dumps([csv_facts, photo_facts]).encode()).hexdigest()[:16]
 
 
-def _build(home: Path, files: list[Path], folder: Path) -> None:
-    """Write the index to `folder`, which is moved into place when complete, so that it is whole or not there."""
+def _build_index(home: Path, files: list[Path], folder: Path) -> None:
+    """Write the index to `folder`, completely or not at all. Raises UserError."""
     try:
         with atomic(folder) as temporary:
             temporary.mkdir()
             _write_arrays(home, files, temporary)
     except OSError as error:
-        if folder.is_dir():  # another process, such as the next GPU's, was faster
+        if folder.is_dir():  # another process was faster
             return
-        way_out = "allow it" if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else "make room"
+        is_forbidden = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+        way_out = "make it writable" if is_forbidden else "free some space there"
         raise UserError(
-            f"{folder.parent}: the index could not be written ({error}); {way_out} there and start again"
+            f"{folder.parent}: the index could not be written ({error}); {way_out} and start again"
         ) from error
 
 
@@ -242,7 +266,7 @@ def _write_arrays(home: Path, files: list[Path], folder: Path) -> None:
     paths, sizes, labels, unusable = [], [], [], []
     points_in_curve: list[int] = []
     curves_in_row: list[int] = []
-    with (folder / "points.f32").open("wb") as points:  # file by file, as they are most of the index
+    with (folder / "points.f32").open("wb") as points:  # written file by file: they are most of the index
         for file in tqdm(files, desc="index", unit="file"):
             frame = _read_csv(file)
             kept, curves = [], []
@@ -275,12 +299,12 @@ def _write_arrays(home: Path, files: list[Path], folder: Path) -> None:
 
 
 def _files_below(home: Path) -> set[str]:
-    """Files as `partition1/1.jpg` or `partition1/images/1.jpg`; partitions may be links to another disk."""
+    """Files as `partition1/1.jpg` or `partition1/images/1.jpg`. Partitions may be links to another disk."""
     there: set[str] = set()
     for folder, folders, names in os.walk(home, followlinks=True):
         prefix = Path(folder).relative_to(home).as_posix()
         there.update(f"{prefix}/{name}" for name in names)
-        if "/" in prefix:  # no photos lie deeper, and a link may lead back up
+        if "/" in prefix:  # photos do not lie deeper, and a link may lead back up
             folders.clear()
     return there
 
@@ -293,12 +317,12 @@ def _read_csv(file: Path) -> pd.DataFrame:
         if missing := [name for name in NEEDED if name not in frame]:
             raise UserError(f"{file}: the column {missing[0]} is missing; is it a file of this data set?")
         if _is_cut_off(file):
-            raise UserError(f"{file}: ends in the middle of a row; get it anew")
+            raise UserError(f"{file}: ends in the middle of a row; download it again")
     except UnicodeDecodeError as error:
-        raise UserError(f"{file}: is not UTF-8 text ({error.reason}); get it anew or convert it") from error
+        raise UserError(f"{file}: is not UTF-8 text ({error.reason}); download it again or convert it") from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise UserError(
-            f"{file}: cannot be read, perhaps cut off; get it anew ({' '.join(str(error).split())})"
+            f"{file}: cannot be read, perhaps cut off; download it again ({' '.join(str(error).split())})"
         ) from error
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror})") from error
@@ -309,19 +333,19 @@ def _read_csv(file: Path) -> pd.DataFrame:
 
 
 def _is_cut_off(file: Path) -> bool:
-    """Whether the last row has no line end and fewer columns than the header; pandas would fill them up silently."""
+    """Whether the last row has no line end and fewer columns than the header; pandas would add them silently."""
     with file.open("rb") as stream:
         header = stream.readline()
-        stream.seek(-min(file.stat().st_size, 1 << 20), os.SEEK_END)
+        stream.seek(-min(file.stat().st_size, TAIL), os.SEEK_END)
         last = stream.read().rpartition(b"\n")[2]
     columns = [pd.read_csv(BytesIO(line), header=None).shape[1] for line in (header, last) if line.strip()]
     return len(columns) == 2 and columns[1] < columns[0]
 
 
 def _local_path(path: str, there: set[str]) -> str:
-    """The path below the data folder, empty where no such file is there.
+    """The path below the data folder, empty if there is no such file.
 
-    The publisher's CSV files name an `images/` folder that the download lacks.
+    The published CSV files name a folder `images/` that the download does not have.
     """
     local = re.sub(r"^.*?/dataset/", "", path)
     partition, _, name = local.partition("/")
@@ -335,7 +359,7 @@ def _usable(path: str, text: object, height: float, width: float) -> tuple[list[
         return [], "no file"
     if not isinstance(text, str) or not text.strip("[] "):
         return [], "no polygon"
-    if text.count("[") != text.count("]"):  # spreadsheets cut a cell off after 32,767 characters
+    if text.count("[") != text.count("]"):  # spreadsheets cut cells off after 32,767 characters
         return [], "polygon cut off"
     try:
         curves = [curve for curve in parse_polygon(text) if len(curve) >= 3]

@@ -1,0 +1,188 @@
+"""What training does to a photo and its mask before the network sees them."""
+
+import os
+from functools import partial
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else every worker looks for a newer version online
+
+import albumentations as A
+import cv2
+import numpy as np
+from albumentations.pytorch import ToTensorV2
+
+from hair.geometry import fit_square
+
+# What becomes of a photo where backgrounds are given, as shares of all photos: those of the last stages of the shipped
+# wild weights, whose card says what came before and what it did.
+COMPOSITIONS = {
+    "unchanged": 0.5,
+    "hat": 0.14,
+    "on photo": 0.06,  # shrunk and pasted onto another photo
+    "on background": 0.13,  # shrunk and pasted onto a background
+    "background": 0.17,  # replaced by a background
+}
+PASTED_SIZE = (1 / 8, 2 / 3)  # of a pasted photo, as a share of the canvas's shorter side; drawn on a log scale
+SMALLEST_PASTED = 8  # pixels
+
+# Hats, as the same weights were trained with: probabilities, and ranges of uniform distributions.
+BRIM_HEIGHT = (0.25, 0.6)  # from the top of the hair down, as a share of the hair's width; as the next
+BRIM_SLOPE = (-0.2, 0.2)
+OVERHANG = (0.01, 0.06)  # of the hat beyond the hair
+SMALLEST_HAT = 64  # pixels of hair that are covered
+NO_BAND = 0.5  # probability; other hats have a band of another colour, as caps do
+BAND_HEIGHT = (0.2, 0.7)  # as a share of the hat's height
+BRIGHTEST_CLOTH = 240  # of 255
+STITCH = (0.02, 0.06)  # period of the knit, as a share of the hair's width
+KNIT_CONTRAST = (-0.2, 0.3)  # below 0 there is none: two in five hats are smooth
+SHADE = (0, 0.5)  # by which the hat darkens towards its sides
+
+
+def eval_transform(size: int) -> A.Compose:
+    """Photo and mask in a square of `size` pixels, as in inference."""
+    return A.Compose([_letterbox(size), ToTensorV2()], strict=True)
+
+
+def train_transform(strength: str, size: int) -> A.Compose:
+    """Augmentations `none`, `light` or `heavy`: geometry on both, photometry on the photo. All stays uint8."""
+    steps = {"none": [_letterbox(size)], "light": _light(size), "heavy": _heavy(size)}[strength]
+    return A.Compose([*steps, ToTensorV2()], strict=True)
+
+
+def _letterbox(size: int) -> A.Lambda:
+    fit = partial(_fit, size=size)
+    return A.Lambda(image=fit, mask=partial(fit, interpolation=cv2.INTER_NEAREST_EXACT), name="letterbox")
+
+
+def _fit(picture: np.ndarray, size: int, interpolation: int | None = None, **_: object) -> np.ndarray:
+    return fit_square(picture, size, interpolation)  # a function with a name, so that it can be sent to spawned workers
+
+
+def _light(size: int) -> list:
+    return [
+        _letterbox(size),
+        A.HorizontalFlip(p=0.5),
+        A.Affine(scale=(0.9, 1.1), rotate=(-10, 10), translate_percent=(-0.05, 0.05), p=0.5),
+        A.RandomBrightnessContrast(p=0.3),
+        A.HueSaturationValue(hue_shift_limit=8, p=0.2),
+    ]
+
+
+def _heavy(size: int) -> list:
+    crop = A.RandomResizedCrop(
+        (size, size),
+        scale=(0.25, 1.0),  # in closer crops hair is only a texture, and the network would take textures for hair
+        ratio=(0.7, 1.4),
+        area_for_downscale="image",
+        mask_interpolation=cv2.INTER_NEAREST_EXACT,
+    )
+    return [
+        A.OneOf([crop, _letterbox(size)], p=1),
+        A.HorizontalFlip(p=0.5),
+        A.Affine(scale=(0.7, 1.25), rotate=(-35, 35), shear=(-8, 8), translate_percent=(-0.12, 0.12), p=0.5),
+        A.RandomBrightnessContrast(0.25, 0.25, p=0.5),
+        A.RandomGamma((70, 140), p=0.2),
+        A.HueSaturationValue(15, 40, 15, p=0.4),
+        A.ToGray(p=0.1),
+        A.OneOf(
+            [
+                A.GaussianBlur(sigma_limit=(0.5, 2.0)),
+                A.MotionBlur(blur_limit=(3, 7)),
+                A.ImageCompression(quality_range=(30, 80)),
+                A.GaussNoise(std_range=(0.02, 0.08)),
+            ],
+            p=0.35,
+        ),
+    ]
+
+
+# ---------------------------------------------------------------------------------------------------- compositions
+
+
+def choose_composition(rng: np.random.Generator) -> str:
+    """Draw one of COMPOSITIONS."""
+    draw, end = rng.random(), 0.0
+    for name, share in COMPOSITIONS.items():
+        end += share
+        if draw < end:
+            return name
+    return name  # the shares may sum up to just below 1
+
+
+def paste(
+    image: np.ndarray, mask: np.ndarray, canvas: np.ndarray, canvas_mask: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Shrink a photo and paste it somewhere onto another picture: small heads, several people.
+
+    Args:
+        image, canvas: RGB uint8 (H, W, 3), of any two sizes.
+        mask, canvas_mask: uint8 {0, 1} (H, W) of the same.
+        rng: decides on size and place.
+
+    Returns:
+        The canvas with the photo on it, and its mask.
+    """
+    smallest, largest = np.log(PASTED_SIZE)
+    scale = np.exp(rng.uniform(smallest, largest)) * min(canvas.shape[:2]) / max(image.shape[:2])
+    height = min(canvas.shape[0], max(SMALLEST_PASTED, round(image.shape[0] * scale)))
+    width = min(canvas.shape[1], max(SMALLEST_PASTED, round(image.shape[1] * scale)))
+    top = int(rng.integers(0, canvas.shape[0] - height + 1))
+    left = int(rng.integers(0, canvas.shape[1] - width + 1))
+    canvas, canvas_mask = canvas.copy(), canvas_mask.copy()
+    window = np.s_[top : top + height, left : left + width]
+    canvas[window] = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    canvas_mask[window] = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+    return canvas, canvas_mask
+
+
+def put_hat(
+    image: np.ndarray, mask: np.ndarray, fabric: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cover the top of the hair with a synthetic hat: data sets have too few to learn that hats are not hair.
+
+    Args:
+        image: RGB uint8 (H, W, 3).
+        mask: uint8 {0, 1} (H, W).
+        fabric: any picture without people, RGB uint8.
+        rng: decides on size, tilt, colour and knit.
+
+    Returns:
+        The photo with a hat, and its mask without what the hat covers; both unchanged where there is too little hair.
+    """
+    rows = np.flatnonzero(mask.any(1))
+    if not len(rows):
+        return image, mask
+    columns = np.flatnonzero(mask[rows[0] : rows[0] + max(8, len(rows) // 3)].any(0))  # of the upper third
+    width, middle = columns[-1] - columns[0] + 1, columns.mean()
+    height, slope = rng.uniform(*BRIM_HEIGHT) * width, rng.uniform(*BRIM_SLOPE)
+    brim = rows[0] + height + slope * (np.arange(mask.shape[1]) - middle)
+    y, x = np.nonzero(mask & (np.arange(mask.shape[0])[:, None] < brim))
+    if len(y) < SMALLEST_HAT:
+        return image, mask
+    hat = cv2.fillConvexPoly(np.zeros_like(mask), cv2.convexHull(np.stack([x, y], 1).astype(np.int32)), 1)
+    reach = 2 * round(rng.uniform(*OVERHANG) * width) + 3
+    hat = cv2.dilate(hat, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach)))
+    left, top, across, down = cv2.boundingRect(hat)
+    window = np.s_[top : top + down, left : left + across]
+    cloth = _make_cloth(cv2.resize(fabric, (across, down), interpolation=cv2.INTER_AREA), width, rng)
+    alpha = cv2.blur(hat[window].astype(np.float32), (3, 3))[..., None]
+    image, mask = image.copy(), mask.copy()
+    image[window] = (image[window] + alpha * (cloth - image[window])).astype(np.uint8)
+    mask[hat > 0] = 0
+    return image, mask
+
+
+def _make_cloth(fabric: np.ndarray, head_width: int, rng: np.random.Generator) -> np.ndarray:
+    """The surface of a hat, float32 (H, W, 3) from 0 to 255, from a picture uint8 of the same shape."""
+    cloth = fabric.astype(np.float32)
+    down, across = cloth.shape[:2]
+    band = 0 if rng.random() < NO_BAND else round(rng.uniform(*BAND_HEIGHT) * down)
+    for part in (cloth[: down - band], cloth[down - band :]):
+        grey = BRIGHTEST_CLOTH * rng.uniform(0, 1) ** 2
+        color = grey + rng.uniform(0, 1) ** 2 * (rng.integers(0, 256, 3) - grey)  # dark and muted, as most hair is
+        part += rng.uniform(0, 1) ** 0.5 * (color - part)  # from the picture itself to a plain colour
+    ribs = np.arange(across) * 2 * np.pi / (rng.uniform(*STITCH) * head_width + 2)
+    stitches = np.arange(down) * 2 * np.pi / (rng.uniform(*STITCH) * head_width + 2)
+    knit = 1 + max(0, rng.uniform(*KNIT_CONTRAST)) * np.sin(ribs) * np.abs(np.sin(stitches))[:, None]
+    shade = 1 - rng.uniform(*SHADE) * np.linspace(-1, 1, across) ** 2
+    cloth *= (knit * shade)[..., None].astype(np.float32)
+    return cloth.clip(0, 255)

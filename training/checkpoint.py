@@ -1,0 +1,310 @@
+"""A run's state on the disk: saved whole or not at all, and read again by `--resume`."""
+
+import contextlib
+import errno
+import math
+import shutil
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+from segmentation_models_pytorch.base import SegmentationModel
+from timm.utils import ModelEmaV3
+from torch import nn
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+import models
+from hair.errors import UserError
+from hair.files import atomic
+from training.processes import rank, total, wait_for_all, world_size
+
+CHECKPOINT_VERSION = 2
+LAST, PREVIOUS, BROKEN = "last.pth", "previous.pth", "broken.pth"
+# What a checkpoint records of the plan: what decides which photos a batch holds, and what decides the learning rates.
+ORDER = ("batch_size", "grad_accum", "processes", "photos", "seed")
+RATES = ("scheduler", "epochs", "encoder_lr", "decoder_lr", "min_lr", "warmup_epochs", "warmup_factor")
+COUNTERS = ("epoch", "batch", "loss_sum", "best", "history")  # fields of TrainingState
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)  # a file system without locks
+
+
+@dataclass
+class TrainingState:
+    """Everything that a resumed run needs to continue as if it had never stopped.
+
+    Order, augmentation and dropout need no stored random states: they follow from the seed, the epoch and the batch.
+    """
+
+    model: SegmentationModel
+    network: nn.Module  # the model as training calls it: compiled, distributed over processes
+    ema: ModelEmaV3 | None
+    optimizer: torch.optim.Optimizer
+    scheduler: LRScheduler | ReduceLROnPlateau | None
+    scaler: torch.amp.GradScaler
+    steps_per_epoch: int  # optimizer steps
+    recipe: dict  # the values of ORDER and RATES
+    teacher: nn.Module | None = None  # a models.Teacher, which has files of its own
+    epoch: int = 0  # finished epochs
+    batch: int = 0  # finished batches of the current epoch
+    loss_sum: float = 0.0  # over those batches
+    best: float = -1.0  # Dice at the current size
+    history: list[dict] = field(default_factory=list)  # rows of log.csv
+    trained_on: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))  # as PhotoSet.digests; it grows
+    held_out: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+
+    @property
+    def step(self) -> int:
+        """Finished optimizer steps of the whole run."""
+        return self.epoch * self.steps_per_epoch + math.ceil(self.batch / self.recipe["grad_accum"])
+
+    def scored_model(self) -> SegmentationModel:
+        """The network that is validated and saved: the moving average of the weights where there is one."""
+        return self.ema.module if self.ema else self.model
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint of tensors and plain values, atomically; the one before becomes `previous.pth`."""
+        content = {
+            "version": CHECKPOINT_VERSION,
+            "recipe": self.recipe,
+            **{name: part.state_dict() for name, part in self._parts().items()},
+            **{name: getattr(self, name) for name in COUNTERS},
+            "trained_on": torch.from_numpy(self.trained_on.copy()),
+        }
+        with writing(path), atomic(path) as temporary:
+            torch.save(content, temporary)
+            if path.exists():
+                path.replace(path.with_name(PREVIOUS))
+
+    def resume(self, run: Path) -> None:
+        """Continue from a run's `last.pth`, or from `previous.pth` where that one is broken. Raises UserError."""
+        last, previous = run / LAST, run / PREVIOUS
+        if last.exists() or previous.exists():
+            try:
+                content = _read_checkpoint(last)
+            except UserError as error:
+                if not previous.exists():
+                    raise UserError(f"{error}; without a previous.pth the run cannot be resumed") from error
+                content = _read_checkpoint(previous)
+                if rank() == 0:
+                    print(f"{error}; resuming from {previous}", file=sys.stderr)
+                    if last.exists():  # the next save would replace the good checkpoint by this one
+                        last.replace(run / BROKEN)
+            self.load(content, run)
+        elif (run / "log.csv").exists():
+            raise UserError(f"{last}: no such file, so this run cannot be resumed; start another in a new --output_dir")
+        elif rank() == 0:
+            print(f"{run}: stopped before its first save; starting from the beginning")
+
+    def load(self, content: dict, source: Path) -> None:
+        """Take over a checkpoint's content; flags of the learning rate may have changed.
+
+        Args:
+            content: of a checkpoint.
+            source: names it in errors.
+
+        Raises:
+            UserError: a checkpoint of other photos, another order within an epoch, or another network.
+        """
+        changed = [key for key, value in self.recipe.items() if content["recipe"][key] != value]
+        self._check_order(content, changed, source)
+        self._check_split(content, source)
+        if self.ema is not None and "ema" not in content:
+            raise UserError(f"{source}: the run has no moving average of its weights; resume with --ema 0")
+        new_rates = [{key: group[key] for key in ("lr", "weight_decay")} for group in self.optimizer.param_groups]
+        self._load_parts(content, bool(changed), source)
+        for name in COUNTERS:
+            setattr(self, name, content[name])
+        for group, rates in zip(self.optimizer.param_groups, new_rates, strict=True):
+            group |= rates if changed else {"weight_decay": rates["weight_decay"]}
+        if changed:
+            self._replay_schedule()
+            if rank() == 0:
+                changes = [f"--{key} was {content['recipe'][key]}, now {self.recipe[key]}" for key in changed]
+                print("; ".join([*changes, "the learning rate continues as if the run had started with these flags"]))
+
+    def _check_order(self, content: dict, changed: list[str], source: Path) -> None:
+        """Refuse to continue within an epoch whose batches would hold other photos. Raises UserError."""
+        wrong = [key for key in changed if key in ORDER]
+        if content["batch"] and wrong:
+            raise UserError(
+                f"{source}: stopped within an epoch with {wrong[0]} {content['recipe'][wrong[0]]}, "
+                f"but now it is {self.recipe[wrong[0]]}; resume with the same"
+            )
+
+    def _check_split(self, content: dict, source: Path) -> None:
+        """Refuse to validate on photos that the run was trained on. Raises UserError."""
+        before = content.get("trained_on", torch.empty(0, dtype=torch.int64)).numpy()
+        if leaked := np.isin(self.held_out, before).sum():
+            raise UserError(
+                f"{source}: its data has changed, and {leaked} of the photos to validate on were trained on before; "
+                "undo the change, or start another run"
+            )
+        self.trained_on = np.union1d(before, self.trained_on)
+
+    def _load_parts(self, content: dict, has_new_schedule: bool, source: Path) -> None:
+        """Load model, optimizer and the like. Raises UserError where they do not fit."""
+        try:
+            for name, part in self._parts().items():
+                if name == "scheduler" and has_new_schedule:
+                    continue
+                if name == "scaler" and not content[name]:  # one that was off, as for bf16, has no state
+                    continue
+                part.load_state_dict(content[name])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise UserError(f"{source}: does not fit these flags ({str(error).splitlines()[0]})") from error
+
+    def forget_best(self) -> None:
+        """Start anew to look for the best Dice, which does not compare with that at another size."""
+        self.best = -1.0
+        if isinstance(self.scheduler, ReduceLROnPlateau):
+            _forget_best(self.scheduler)
+
+    def _replay_schedule(self) -> None:
+        """Bring a new schedule to where the run is."""
+        if isinstance(self.scheduler, ReduceLROnPlateau):
+            for before, row in zip([*self.history[:1], *self.history], self.history, strict=False):
+                if row["img_size"] != before["img_size"]:
+                    _forget_best(self.scheduler)
+                self.scheduler.step(row["valid_dice"])
+        elif self.scheduler is not None:
+            with warnings.catch_warnings(action="ignore", category=UserWarning):  # that no optimizer step came first
+                for _ in range(self.step - 1):
+                    self.scheduler.step()
+
+    def _parts(self) -> dict[str, Any]:
+        parts: dict[str, Any] = {"model": self.model, "optimizer": self.optimizer, "scaler": self.scaler}
+        if self.scheduler is not None:
+            parts["scheduler"] = self.scheduler
+        if self.ema is not None:
+            parts["ema"] = self.ema.module
+        return parts
+
+
+def _forget_best(scheduler: ReduceLROnPlateau) -> None:
+    scheduler.best, scheduler.num_bad_epochs = -math.inf, 0
+
+
+def _read_checkpoint(path: Path) -> dict:
+    content = models.read_tensors(path)
+    if content.get("version") != CHECKPOINT_VERSION:
+        raise UserError(f"{path}: a checkpoint of another version of this project; start a new run")
+    needed = {"recipe", "model", "optimizer", "scaler", *COUNTERS}
+    if missing := sorted(needed - content.keys()):
+        raise UserError(f"{path}: is damaged ({missing[0]} is missing)")
+    return content
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what a full disk raises into a UserError; torch raises RuntimeError and safetensors its own kind."""
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path}: could not be written ({reason}); what was saved before is kept") from error
+
+
+@contextlib.contextmanager
+def alone_in(run: Path) -> Iterator[None]:
+    """Keep other runs out of a run folder. Raises UserError where one is using it.
+
+    The operating system ends the lock with the process. A file system without locks does not stop a training.
+    """
+    if rank() > 0:
+        yield
+        return
+    path = run / ".lock"
+    lock = FileLock(path, fallback_to_soft=False)  # a soft lock would outlive a process killed on another machine
+    with writing(run):
+        run.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout as error:
+            raise UserError(f"{run}: another run is using this folder; wait, or choose another --output_dir") from error
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+    try:
+        yield
+    finally:
+        # Removed while it is locked, because filelock accepts no lock on a removed file: no other run can hold it.
+        with contextlib.suppress(OSError):  # Windows cannot remove an open file; there filelock does it on release
+            path.unlink()
+        lock.release()
+
+
+def remove_leftovers(run: Path) -> None:
+    """Remove what a process that was killed while saving left behind."""
+    for pattern in (".*.pth.*", ".*.csv.*", ".*.json.*", ".*.safetensors.*", ".new.*"):  # the last by earlier versions
+        for folder in run.glob(pattern):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+class CheckpointTimer:
+    """Saves a run's state every few minutes.
+
+    As a context manager it delays Ctrl-C and SIGTERM to the end of a step, where the state is complete; a second one
+    stops at once.
+    """
+
+    def __init__(self, state: TrainingState, path: Path, minutes: float, device: torch.device) -> None:
+        """Args: the `state` to save to `path`, the `minutes` between saves, and the `device` of the training."""
+        self.state, self.path, self.seconds = state, path, 60 * minutes
+        self.stop_flag = torch.zeros(1, device=device)  # summed over the processes
+        self.stop_requested, self.saved_at = False, time.monotonic()
+
+    def __enter__(self) -> "CheckpointTimer":
+        self.handlers = {kind: signal.signal(kind, self._request_stop) for kind in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        for kind, handler in self.handlers.items():
+            signal.signal(kind, handler)
+        if self.stop_requested and error is None:  # after the last batch, but another fold may follow
+            raise KeyboardInterrupt
+
+    def _request_stop(self, *_: object) -> None:
+        if self.stop_requested:
+            raise KeyboardInterrupt
+        self.stop_requested = True
+
+    def restart(self) -> None:
+        """Count the minutes from now, because the state has been saved."""
+        self.saved_at = time.monotonic()
+
+    def after_step(self) -> None:
+        """Save if it is time to. If a stop is requested of one process, all stop after the same step."""
+        stop = self.stop_requested
+        if world_size() > 1:
+            stop = bool(total(self.stop_flag.fill_(stop)))
+        self._save_if_due(stop)
+        if stop:
+            wait_for_all()
+            self._stop()
+
+    def after_validation_batch(self) -> None:
+        """The same between batches of the validation, of which processes may have different numbers."""
+        stop = self.stop_requested
+        self._save_if_due(stop)
+        if stop:
+            self._stop()
+
+    def _save_if_due(self, stop: bool) -> None:
+        if stop or time.monotonic() - self.saved_at > self.seconds:
+            if rank() == 0:
+                self.state.save(self.path)
+            self.restart()
+
+    def _stop(self) -> None:
+        if rank() == 0:
+            best = f"best Dice {max(0.0, self.state.best):.4f}"
+            print(f"stopped in epoch {self.state.epoch + 1}; {best}; continue with --resume", flush=True)
+        raise KeyboardInterrupt

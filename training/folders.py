@@ -1,0 +1,230 @@
+"""Data sets of photos and mask files: a folder with `image/` and `mask/`, and CelebAMask-HQ's download."""
+
+import contextlib
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import KFold
+from tqdm import tqdm
+
+from hair.errors import UserError
+from hair.files import atomic, write_png
+from hair.photos import photos_in, read_photo
+from training.masks import check_picture, check_proportions, read_mask
+
+SPLIT_SEED = 0  # not --seed: runs with other seeds validate on the same photos, so that their scores compare
+MAPPING = "CelebA-HQ-to-CelebA-mapping.txt"
+# Where CelebA's own validation and test parts begin: https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html
+CELEBA_PARTS = ("train", "valid", "test")
+CELEBA_BORDERS = (162_771, 182_638)
+
+
+@dataclass(frozen=True)
+class FolderIndex:
+    """Photos and mask files in pairs: a folder with `image/` and `mask/`, or CelebAMask-HQ's download as it comes."""
+
+    root: Path
+    images: list[str]
+    masks: list[str]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def photo(self, row: int) -> Path:
+        """The row's photo file."""
+        return self.root / self.images[row]
+
+    def mask(self, row: int, shape: tuple[int, int]) -> np.ndarray:
+        """The hair as uint8 {0, 1} of `shape` (height, width), the photo's own. Raises UserError."""
+        return read_mask(self.root / self.masks[row], shape)
+
+    def check(self, row: int) -> None:
+        """Raise UserError unless the row's two files are complete and have the same proportions."""
+        mask = self.root / self.masks[row]
+        shape = check_picture(self.photo(row))
+        check_proportions(mask, check_picture(mask), shape)
+
+    def split(self, fold: int, n_folds: int) -> dict[str, np.ndarray]:
+        """Rows of `train`, `valid` and, with CelebAMask-HQ's mapping file, `test` (then `fold` has no meaning)."""
+        mapping = self.root / MAPPING
+        if not mapping.is_file():
+            if len(self) < n_folds:
+                raise UserError(f"{self.root}: {len(self)} photos cannot make {n_folds} folds")
+            folds = KFold(n_folds, shuffle=True, random_state=SPLIT_SEED).split(np.arange(len(self)))
+            train, valid = list(folds)[fold]
+            return {"train": train, "valid": valid}
+        try:
+            original = pd.read_csv(mapping, sep=r"\s+", usecols=["idx", "orig_idx"]).set_index("idx")["orig_idx"]
+            original = original.loc[[int(Path(image).stem) for image in self.images]]
+            if len(original) != len(self) or original.isna().any():
+                raise ValueError("a photo is there twice, or without its number in CelebA")
+            original = original.to_numpy(np.int64)
+        except (KeyError, ValueError) as error:
+            raise UserError(f"{mapping}: does not list every photo of {self.root} ({error})") from error
+        part = np.digitize(original, CELEBA_BORDERS)
+        return {name: np.flatnonzero(part == number) for number, name in enumerate(CELEBA_PARTS)}
+
+
+def by_number(path: Path) -> tuple:
+    """A key that sorts 9.jpg before 10.jpg, and names that are not numbers last."""
+    return (0, int(path.stem), "") if path.stem.isdecimal() else (1, 0, path.stem)
+
+
+def _pictures_by_name(folder: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in sorted(photos_in(folder), key=by_number):
+        if path.stem in found:
+            raise UserError(f"{path}: {found[path.stem].name} has the same name; keep one of them")
+        found[path.stem] = path
+    return found
+
+
+def open_folder(root: Path) -> FolderIndex:
+    """Index a folder of photos and masks.
+
+    Args:
+        root: has `image/` and `mask/` (formats that inference reads, same stems), or is the raw download of
+            CelebAMask-HQ, whose photos without hair are left out as `prepare_celeb` does.
+
+    Raises:
+        UserError: a missing or empty folder, a photo without mask or the reverse.
+    """
+    if not root.is_dir() or not any(root.iterdir()):
+        problem = "is empty" if root.is_dir() else "no such folder"
+        raise UserError(f"{root}: {problem}; data/README.md says how to get the data, --data_dir names another folder")
+    if (root / "image").is_dir() and (root / "mask").is_dir():
+        pairs = _pair(_pictures_by_name(root / "image"), _pictures_by_name(root / "mask"))
+    elif (root / "CelebA-HQ-img").is_dir():
+        pairs = [(photo, mask) for photo, mask, _ in scan_celeb(root) if mask is not None]
+    else:
+        raise UserError(
+            f"{root}: has neither image/ and mask/ nor CelebA-HQ-img/ in it; data/README.md describes the layouts"
+        )
+    if not pairs:
+        raise UserError(f"{root}: no photos in it; data/README.md says how to get the data")
+    images = [str(image.relative_to(root)) for image, _ in pairs]
+    masks = [str(mask.relative_to(root)) for _, mask in pairs]
+    return FolderIndex(root, images, masks)
+
+
+def _pair(images: dict[str, Path], masks: dict[str, Path]) -> list[tuple[Path, Path]]:
+    """Photos with their masks, both by name. Raises UserError where one lacks the other."""
+    for one, other, what in ((images, masks, "mask"), (masks, images, "photo")):
+        if lonely := [stem for stem in one if stem not in other]:
+            raise UserError(f"{one[lonely[0]]}: has no {what}; {len(lonely)} such files, remove or complete them")
+    return [(image, masks[stem]) for stem, image in images.items()]
+
+
+# ---------------------------------------------------------------------------------------------------- CelebAMask-HQ
+
+
+def scan_celeb(root: Path) -> Iterator[tuple[Path, Path | None, str]]:
+    """Go through CelebAMask-HQ's download: photo, hair mask or None, and one of `hair`, `no hair`, `no annotation`.
+
+    A photo shows no hair when it has masks of other parts but none of hair.
+    """
+    annotations = root / "CelebAMask-HQ-mask-anno"
+    parts: dict[str, set[str]] = {}
+    for path in annotations.glob("*/*.png"):
+        number, _, part = path.stem.partition("_")
+        parts.setdefault(number, set()).add(part)
+    for photo in _pictures_by_name(root / "CelebA-HQ-img").values():
+        if not photo.stem.isdecimal():
+            continue
+        number = f"{int(photo.stem):05d}"
+        if "hair" in parts.get(number, ()):
+            yield photo, annotations / str(int(photo.stem) // 2000) / f"{number}_hair.png", "hair"
+        else:
+            yield photo, None, "no hair" if number in parts else "no annotation"
+
+
+def prepare_celeb(root: Path, output: Path | None = None, keep_hairless: bool = False) -> pd.Series:
+    """Turn CelebAMask-HQ's download into `image/<n>.jpg` and `mask/<n>.png`.
+
+    Files that exist are kept, except empty masks of an earlier `keep_hairless` that are not wanted now. Photos and
+    masks are hard links where the file system allows, else copies.
+
+    Args:
+        root: the download, with `CelebA-HQ-img/` and `CelebAMask-HQ-mask-anno/`.
+        output: where `image/` and `mask/` are created; None: in `root`.
+        keep_hairless: give a photo without hair an empty mask instead of leaving it out.
+
+    Returns:
+        Number of photos by outcome: `hair`, `no hair, empty mask` or `no hair, left out`, `no annotation, left out`,
+        `unreadable, left out`.
+
+    Raises:
+        UserError: `root` is not the download, or all of its photos are left out.
+    """
+    output = output or root
+    if not (root / "CelebA-HQ-img").is_dir() or not (root / "CelebAMask-HQ-mask-anno").is_dir():
+        raise UserError(
+            f"{root}: has no CelebA-HQ-img/ and CelebAMask-HQ-mask-anno/; data/README.md says how to get them"
+        )
+    outcome: Counter[str] = Counter()
+    for photo, mask, kind in tqdm(list(scan_celeb(root)), desc="prepare", unit="photo"):
+        target = output / "mask" / f"{photo.stem}.png"
+        if mask is not None or not keep_hairless:
+            _remove_empty_mask(target, mask, output / "image" / photo.name)
+        if kind == "no annotation" or (kind == "no hair" and not keep_hairless):
+            outcome[f"{kind}, left out"] += 1
+            continue
+        try:
+            _prepare_photo(photo, mask, target)
+        except UserError as error:
+            tqdm.write(f"left out: {error}")
+            outcome["unreadable, left out"] += 1
+        else:
+            outcome[kind if mask is not None else "no hair, empty mask"] += 1
+    if not outcome.keys() & {"hair", "no hair, empty mask"}:
+        found = ", ".join(f"{number} {kind}" for kind, number in outcome.items()) or "no photos"
+        raise UserError(f"{root}: nothing to prepare there ({found}); data/README.md says how to get the data")
+    if (root / MAPPING).is_file():
+        _link(root / MAPPING, output / MAPPING)
+    return pd.Series(outcome, name="photos", dtype=int)
+
+
+def _prepare_photo(photo: Path, mask: Path | None, target: Path) -> None:
+    """Link a photo and its mask, or make an empty one, at `target`. Raises UserError where they are broken."""
+    shape = check_picture(photo)
+    if mask is not None:
+        check_proportions(mask, check_picture(mask), shape)
+    image = target.parents[1] / "image" / photo.name
+    for folder in (image.parent, target.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    if mask is not None:
+        _link(mask, target)
+    elif not target.exists():
+        write_png(target, np.zeros(shape, np.uint8))
+    _link(photo, image)
+
+
+def _remove_empty_mask(target: Path, mask: Path | None, image: Path) -> None:
+    """Remove an empty mask that an earlier `keep_hairless` made, with its photo; a link to the download's own stays."""
+    is_linked = mask is not None and mask.exists() and target.exists() and target.samefile(mask)
+    if target.exists() and not is_linked:
+        with contextlib.suppress(UserError):  # a broken mask is not an empty one
+            if not read_photo(target).any():
+                target.unlink()
+                image.unlink(missing_ok=True)
+
+
+def _link(source: Path, target: Path) -> None:
+    """Link or copy a file; a `target` that exists is kept unless it is a broken picture."""
+    if target.exists():
+        with contextlib.suppress(UserError):
+            if not target.samefile(source):
+                check_picture(target)
+            return
+        target.unlink()
+    try:
+        os.link(source.resolve(), target)
+    except OSError:  # another file system, or one without links
+        with atomic(target) as temporary:
+            shutil.copyfile(source, temporary)

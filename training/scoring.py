@@ -1,0 +1,184 @@
+"""What `evaluate.py` does: photos whose hair is known to scores, tables and sheets of the worst."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from dataset import PhotoSet, open_data
+from hair.effects import draw_overlay
+from hair.errors import UserError
+from hair.segmenter import HairSegmenter
+from utils import boundary_f1, scores
+
+TILE, CAPTION, TILES_A_ROW = 256, 24, 4  # of a sheet of photos: pixels, pixels below it, photos
+TILE_COLOR, WHITE = 32, (255, 255, 255)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Weights to score on a data set.
+
+    Attributes:
+        weights: their name.
+        data: name of the data set.
+        segmenter: has the weights.
+        threshold: probability from which a pixel is hair.
+        photos: with known masks.
+        labels: of each photo, by which it is grouped; None for no groups.
+    """
+
+    weights: str
+    data: str
+    segmenter: HairSegmenter
+    threshold: float
+    photos: PhotoSet
+    labels: pd.Series | None
+
+
+def choose_photos(
+    folder: Path, segmenter: HairSegmenter, split: str, fold: int | None, query: str | None = None
+) -> PhotoSet:
+    """The photos of a data set to score on.
+
+    Args:
+        folder: of the data set.
+        segmenter: its weights may say which fold they held out.
+        split: `valid`, `test` or `all`.
+        fold: the one to score on; None takes the one that the weights held out.
+        query: selects from the Korean data set.
+
+    Raises:
+        UserError: no such fold or split, or no photos in it.
+    """
+    index = open_data(folder, query)
+    if split == "all":
+        rows = np.arange(len(index))
+        if query is not None:
+            parts = index.split(0, 2)
+            rows = np.sort(np.concatenate([parts["train"], parts["valid"]]))
+        return PhotoSet([index], [rows])
+    fold = segmenter.facts.get("fold") if fold is None else fold
+    n_folds = segmenter.facts.get("n_folds", 5)
+    if fold is None:
+        raise UserError("the weights do not say which fold they held out: give --fold, or --split all")
+    if fold >= n_folds:
+        raise UserError(f"--fold {fold} is out of range: the weights were trained with {n_folds} folds")
+    parts = index.split(fold, n_folds)
+    if split not in parts:
+        raise UserError(f"{folder}: has no {split} part of its own (no mapping file); --split valid or all")
+    if not len(parts[split]):
+        raise UserError(f"{folder}: its {split} part has no photos; --split all scores on those that are there")
+    return PhotoSet([index], [parts[split]])
+
+
+def score_photos(segmenter: HairSegmenter, photos: PhotoSet, threshold: float) -> pd.DataFrame:
+    """Segment every photo and count.
+
+    Args:
+        segmenter: gives probabilities at the photo's own size.
+        photos: with known masks.
+        threshold: probability from which a pixel is hair.
+
+    Returns:
+        A row for each photo: `path`, the pixel counts `tp`, `fp`, `fn`, `tn`, and `dice` and `boundary_f1` in [0, 1].
+    """
+    rows = []
+    for i in tqdm(range(len(photos)), desc="evaluate", unit="photo", leave=False):
+        image, mask = photos.load(i)
+        found, hair = segmenter(image) >= threshold, mask.astype(bool)
+        tp, fp = np.count_nonzero(found & hair), np.count_nonzero(found & ~hair)
+        fn = np.count_nonzero(~found & hair)
+        rows.append(
+            {
+                "path": str(photos.path(i)),
+                "tp": tp,
+                "fp": fp,
+                "fn": fn,
+                "tn": hair.size - tp - fp - fn,
+                "dice": 2 * tp / (2 * tp + fp + fn) if tp + fp + fn else 1.0,
+                "boundary_f1": boundary_f1(found, hair),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def summarise(rows: pd.DataFrame) -> dict[str, float]:
+    """The scores of a whole set from the rows of `score_photos`."""
+    counts = (torch.tensor(rows[kind].to_numpy(np.int64))[:, None] for kind in ("tp", "fp", "fn", "tn"))
+    return {"photos": len(rows), **scores(*counts), "boundary_f1": float(rows["boundary_f1"].mean())}
+
+
+def result_rows(job: Job, rows: pd.DataFrame, split: str, label: str | None) -> Iterator[dict]:
+    """The rows of the results table for a job: all photos, then each group of its labels.
+
+    Args:
+        job: what was scored.
+        rows: from `score_photos`.
+        split: name of the part of the data set.
+        label: name of the labels.
+    """
+    facts = {"weights": job.weights, "data": f"{job.data} ({split})", "img_size": job.segmenter.img_size}
+    yield facts | summarise(rows)
+    if job.labels is not None:
+        for key, group in rows.groupby(job.labels.to_numpy(), dropna=False):
+            name = "(no label)" if pd.isna(key) else key
+            yield facts | {"data": f"{label} = {name}"} | summarise(group)
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A Markdown table of result rows, scores with four decimals."""
+    cells = table.map(lambda value: f"{value:.4f}" if isinstance(value, float) else str(value))
+    lines = [list(cells.columns), ["---"] * len(cells.columns), *cells.to_numpy().tolist()]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def distinct_names(paths: Sequence[Path]) -> list[str]:
+    """A name for each path: a folder's own, a file's with its folder's; in full where two would be the same."""
+    names = [f"{path.parent.name}/{path.name}" if path.is_file() else path.name for path in paths]
+    return [name if name and names.count(name) == 1 else str(path) for name, path in zip(names, paths, strict=True)]
+
+
+def draw_worst(job: Job, rows: pd.DataFrame, most: int) -> np.ndarray:
+    """A sheet, RGB uint8, of the photos with the lowest Dice: what was found is tinted, the known outline white.
+
+    Args:
+        job: what was scored.
+        rows: from `score_photos`.
+        most: photos at most.
+    """
+    tiles = [_draw_tile(job, i, rows["dice"][i]) for i in rows["dice"].nsmallest(most).index]
+    tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % TILES_A_ROW)
+    return np.vstack([np.hstack(tiles[k : k + TILES_A_ROW]) for k in range(0, len(tiles), TILES_A_ROW)])
+
+
+def _draw_tile(job: Job, i: int, dice: float) -> np.ndarray:
+    """Photo i of a job with its masks, name and Dice, RGB uint8."""
+    image, mask = job.photos.load(i)
+    picture = draw_overlay(image, job.segmenter(image) >= job.threshold)
+    contours, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(picture, contours, -1, WHITE, max(1, round(max(image.shape) / 300)))
+    scale = TILE / max(image.shape[:2])
+    height, width = max(1, round(image.shape[0] * scale)), max(1, round(image.shape[1] * scale))
+    tile = np.full((TILE + CAPTION, TILE, 3), TILE_COLOR, np.uint8)
+    tile[:height, :width] = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+    text, place = f"{dice:.3f}  {job.photos.path(i).name}", (4, TILE + CAPTION - 6)
+    cv2.putText(tile, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, WHITE, 1, cv2.LINE_AA)
+    return tile
+
+
+def sheet_names(jobs: Sequence[Job]) -> list[str]:
+    """A file name for each job's sheet of worst photos; the same photos may be named twice."""
+    count: Counter[str] = Counter()
+    names = []
+    for job in jobs:
+        name = f"worst_{job.weights}_{job.data}".replace("/", "-")
+        count[name] += 1
+        names.append(f"{name}.png" if count[name] == 1 else f"{name}-{count[name]}.png")
+    return names
