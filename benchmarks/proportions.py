@@ -1,41 +1,42 @@
-"""Padding against stretching: what the network should see of photos that are not square.
+"""Padding compared with stretching: how the network should see photos that are not square.
 
-    python benchmarks/proportions.py --data_dir data/figaro
+    python -m benchmarks.proportions --data_dir data/figaro
 
-Prints a row for the held-out photos padded to a square, as inference does it, and stretched to one, with one look at
-each. Weights should favour what they were trained on: padding, in most stages of the shipped ones. One column says how
-many photos are not square.
+Prints the scores of the held-out photos padded to a square, as inference does it, and stretched to one; without closer
+looks. Weights are expected to favour what they were trained on, which is padding in most stages of the shipped ones.
+One column counts the photos that are not square.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from evaluate import choose_photos, markdown, score_photos, summarise
-from inference import DEFAULT_WEIGHTS, HairSegmenter
+from hair import HairSegmenter
+from hair.cli import HelpFormatter
+from hair.errors import run
+from hair.segmenter import DEFAULT_WEIGHTS
+from training.scoring import choose_photos, markdown, score_photos, summarise
 
 
 class StretchingSegmenter(HairSegmenter):
-    """Stretches a photo until it is square, and its probabilities back."""
+    """Stretches a photo to a square, and its probabilities back."""
 
-    def __call__(self, image: np.ndarray) -> np.ndarray:
+    def __call__(self, image: np.ndarray) -> np.ndarray:  # type: ignore[override]
         """From RGB uint8 (H, W, 3) to float32 (H, W) in [0, 1]."""
         square = cv2.resize(image, (self.img_size, self.img_size), interpolation=cv2.INTER_AREA)
         return cv2.resize(super().__call__(square), image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data_dir", type=Path, nargs="+", required=True, help="whose held-out photos are scored")
+    """Print the table. Raises OSError or UserError."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser.add_argument("--data_dir", type=Path, nargs="+", required=True, help="data sets whose held-out photos count")
     parser.add_argument("--weights", type=Path, default=DEFAULT_WEIGHTS, help="a run folder")
-    parser.add_argument("--img_size", type=int, help="default: the weights' own")
-    parser.add_argument("--backend", default="auto")
+    parser.add_argument("--img_size", type=int, help="pixels (default: that of the weights)")
+    parser.add_argument("--backend", default="auto", help="what runs the network")
     args = parser.parse_args()
     table = []
     for folder in args.data_dir:
@@ -50,4 +51,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,29 +1,32 @@
 """Draw small data sets in both on-disk layouts, to try the project without a download.
 
-python data/make_sample.py                        # data/sample/CelebAMask-HQ and data/sample/ganhackerton
+python -m tools.make_sample                       # data/sample/CelebAMask-HQ and data/sample/ganhackerton
 python train_celeb.py --data_dir data/sample/CelebAMask-HQ --img_size 128 --epochs 3 --encoder_weights none
 """
 
 import argparse
 import csv
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from hair.cli import HelpFormatter
+from hair.errors import run
+from hair.files import atomic, encode_picture, write_bytes
 
-from render import encode, write_whole
-from utils import atomic, run
+OUTLINE_POINTS = 40  # of the drawn hair, before the face is cut out
+HAIRLESS_EVERY = 10  # every tenth head is bald
+KOREAN_COLUMNS = ["", "path", "source", "polygon1", "polygon2", "height", "width"]
+KOREAN_COLUMNS += ["sex", "length", "age", "vertical", "horizontal"]
 
 
 def draw_head(rng: np.random.Generator, size: int, hair: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw a head in front of a wall.
 
     Args:
-        rng: decides on place, shape and colours.
-        size: pixels of each side.
+        rng: decides on position, shape and colours.
+        size: width and height in pixels.
         hair: False draws a bald head.
 
     Returns:
@@ -39,13 +42,13 @@ def draw_head(rng: np.random.Generator, size: int, hair: bool = True) -> tuple[n
     mask = np.zeros((size, size), np.uint8)
     outline = np.empty((0, 2), np.float32)
     if hair:
-        angle = np.linspace(0, 2 * np.pi, 40, endpoint=False)
-        reach = radius * (1.35 + 0.1 * rng.random(40))
+        angle = np.linspace(0, 2 * np.pi, OUTLINE_POINTS, endpoint=False)
+        reach = radius * (1.35 + 0.1 * rng.random(OUTLINE_POINTS))
         length = rng.uniform(1.0, 1.9)  # long hair falls below the chin
         stretch = np.where(np.sin(angle) > 0, length, 1.0)
         outline = center + np.stack([np.cos(angle) * reach, np.sin(angle) * reach * stretch], 1)
         cv2.fillPoly(mask, [np.round(outline).astype(np.int32)], 255)
-        chin = np.r_[10:40, :11]  # of the 40 angles, once around
+        chin = np.r_[10:OUTLINE_POINTS, :11]  # once around, from the chin to the chin
         inner = center + radius * np.stack([0.85 * np.cos(angle), 1.05 * np.sin(angle)], 1)
         outline = np.concatenate([outline[chin], inner[chin[::-1]]]).astype(np.float32)
         strands = rng.integers(0, 40, (size, size, 1), dtype=np.uint8)
@@ -61,36 +64,46 @@ def draw_head(rng: np.random.Generator, size: int, hair: bool = True) -> tuple[n
 
 
 def make_celeb(root: Path, photos: int = 40, size: int = 128, seed: int = 0) -> None:
-    """Write the layout of CelebAMask-HQ's download: photos of `size`, masks of half of it, every tenth head bald."""
+    """Write the layout of CelebAMask-HQ's download.
+
+    Args:
+        root: folder of the data set.
+        photos: number of photos; every tenth head is bald.
+        size: width and height of a photo in pixels; masks are half as large.
+        seed: of the random numbers.
+
+    Raises:
+        OSError: a full disk, a missing permission.
+    """
     rng = np.random.default_rng(seed)
-    (root / "CelebA-HQ-img").mkdir(parents=True, exist_ok=True)
-    (root / "CelebAMask-HQ-mask-anno" / "0").mkdir(parents=True, exist_ok=True)
+    photo_folder, mask_folder = root / "CelebA-HQ-img", root / "CelebAMask-HQ-mask-anno" / "0"
+    for folder in (photo_folder, mask_folder):
+        folder.mkdir(parents=True, exist_ok=True)
     for number in range(photos):
-        image, _, mask = draw_head(rng, size, hair=number % 10 != 9)
-        _write(root / "CelebA-HQ-img" / f"{number}.jpg", image)
-        parts = {"hair": mask} if mask.any() else {}
-        for part, picture in {**parts, "skin": np.full_like(mask, 255)}.items():
+        image, _, mask = draw_head(rng, size, hair=number % HAIRLESS_EVERY != HAIRLESS_EVERY - 1)
+        _write(photo_folder / f"{number}.jpg", image)
+        parts = {"skin": np.full_like(mask, 255)}
+        if mask.any():
+            parts["hair"] = mask
+        for part, picture in parts.items():
             half = cv2.resize(picture, (size // 2, size // 2), interpolation=cv2.INTER_NEAREST)
-            _write(root / "CelebAMask-HQ-mask-anno" / "0" / f"{number:05d}_{part}.png", half)
+            _write(mask_folder / f"{number:05d}_{part}.png", half)
 
 
 def make_korean(root: Path, people: int = 12, photos: int = 3, size: int = 128, seed: int = 0) -> None:
-    """Write the layout of niahair/ganhackerton: `people` with `photos` each, two CSV files, both forms of `path`."""
+    """Write the layout of niahair/ganhackerton: two CSV files, with both forms of `path`.
+
+    Args:
+        root: folder of the data set.
+        people: number of people.
+        photos: number of photos of each.
+        size: width and height of a photo in pixels.
+        seed: of the random numbers.
+
+    Raises:
+        OSError: a full disk, a missing permission.
+    """
     rng = np.random.default_rng(seed)
-    columns = [
-        "",
-        "path",
-        "source",
-        "polygon1",
-        "polygon2",
-        "height",
-        "width",
-        "sex",
-        "length",
-        "age",
-        "vertical",
-        "horizontal",
-    ]
     for part in (1, 2):
         folder = root / "dataset" / f"partition{part}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -105,22 +118,19 @@ def make_korean(root: Path, people: int = 12, photos: int = 3, size: int = 128, 
                 path = f"/main/dataset/partition{part}/{images}{name}"
                 style = ["남" if person % 2 else "여", "장발" if person % 3 else "단발", 20 + person, "중", 30 * photo]
                 rows.append([len(rows), path, f"AP{person:06d}", str([points]), "", float(size), float(size), *style])
-        with (
-            atomic(root / "dataset" / f"dataindex_{part - 1:02d}.csv") as temporary,
-            temporary.open("w", newline="", encoding="utf-8") as file,
-        ):
-            csv.writer(file).writerows([columns, *rows])
+        table = root / "dataset" / f"dataindex_{part - 1:02d}.csv"
+        with atomic(table) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([KOREAN_COLUMNS, *rows])
 
 
 def _write(path: Path, image: np.ndarray) -> None:
-    write_whole(path, encode(image, path.suffix))
+    write_bytes(path, encode_picture(image, path.suffix))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--output_dir", type=Path, default=Path(__file__).parent / "sample", help="(default: data/sample)"
-    )
+    """Draw both data sets. Raises OSError."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser.add_argument("--output_dir", type=Path, default=Path("data/sample"), help="folder of the data sets")
     output = parser.parse_args().output_dir
     make_celeb(output / "CelebAMask-HQ")
     make_korean(output / "ganhackerton")

@@ -1,29 +1,29 @@
-"""Draw wooden tables with crockery as further --backgrounds: grain in hair's colours is taken for hair.
+"""Draw wooden tables with crockery for the training scripts' --backgrounds: models mistake wood grain for hair.
 
-    python data/draw_tables.py
+    python -m tools.draw_tables
     python train_celeb.py --backgrounds data/backgrounds data/tables ...
 
-The table is drawn; what is seen beyond its edge is one of the pictures of data/make_backgrounds.py, out of focus.
+The table is drawn. Beyond its edge lies a picture of tools/make_backgrounds.py, out of focus.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+from dataset import open_backgrounds
+from hair import read_photo
+from hair.cli import HelpFormatter, number
+from hair.errors import run
+from hair.files import encode_picture, new_folder
 
-from dataset import open_backgrounds  # noqa: E402
-from pictures import read_image  # noqa: E402
-from render import encode  # noqa: E402
-from utils import HelpFormatter, new_folder, number, run  # noqa: E402
-
-SIDE = 640  # of a picture
-BOARD = 1024  # of the table's top before it is turned and seen from an angle
+SIDE = 640  # of a picture, in pixels
+BOARD = 1024  # of the table top before the perspective, in pixels
+BOARDS = 16  # of a table made of boards
+BOARDS_PROBABILITY = 0.4  # that a table is made of boards that differ in brightness
+WHITE_PROBABILITY = 0.4  # that a piece of crockery is white or grey
 
 
 def smooth_noise(rng: np.random.Generator, cells: tuple[int, int], size: int) -> np.ndarray:
@@ -32,7 +32,7 @@ def smooth_noise(rng: np.random.Generator, cells: tuple[int, int], size: int) ->
 
 
 def wood(rng: np.random.Generator) -> np.ndarray:
-    """The top of a table, RGB float32 (BOARD, BOARD, 3): noise drawn out along the grain, in one hue."""
+    """Draw a table top, RGB float32 (BOARD, BOARD, 3): noise in one hue, stretched along the grain."""
     grain = np.zeros((BOARD, BOARD), np.float32)
     for rows in (BOARD // 40, BOARD // 12, BOARD // 4, BOARD):
         grain += smooth_noise(rng, (rows, max(2, rows // int(rng.integers(12, 40)))), BOARD)
@@ -40,12 +40,14 @@ def wood(rng: np.random.Generator) -> np.ndarray:
     bent = y + rng.uniform(0, BOARD / 80) * smooth_noise(rng, (4, 4), BOARD)
     grain = cv2.remap(grain, x, bent, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     hue = np.cumprod([rng.uniform(50, 230), rng.uniform(0.4, 0.8), rng.uniform(0.4, 0.9)])  # brown: R > G > B
-    boards = np.repeat(rng.uniform(0.8, 1.1, 16), BOARD // 16) if rng.random() < 0.4 else np.ones(BOARD)
-    return (hue * boards[:, None, None] * (1 + rng.uniform(0.04, 0.16) * grain[..., None])).astype(np.float32)
+    brightness = np.ones(BOARD)
+    if rng.random() < BOARDS_PROBABILITY:
+        brightness = np.repeat(rng.uniform(0.8, 1.1, BOARDS), BOARD // BOARDS)
+    return (hue * brightness[:, None, None] * (1 + rng.uniform(0.04, 0.16) * grain[..., None])).astype(np.float32)
 
 
 def put_on_table(picture: np.ndarray, rng: np.random.Generator) -> None:
-    """Draw something round into a picture, in place: a saucer, a cup and what is in it, with a shadow."""
+    """Draw something round with a shadow into a picture, in place: a saucer, a cup and its contents."""
     center, radius = rng.uniform(0.1, 0.9, 2) * SIDE, rng.uniform(0.08, 0.4) * SIDE
     flat = rng.uniform(0.5, 1)
 
@@ -57,7 +59,8 @@ def put_on_table(picture: np.ndarray, rng: np.random.Generator) -> None:
     picture *= 1 - rng.uniform(0.2, 0.7) * shadow
     for _ in range(rng.integers(1, 5)):
         white = np.full(3, rng.uniform(150, 240))
-        color = white if rng.random() < 0.4 else rng.uniform(0, 255, 3) * rng.uniform(0.2, 1)
+        is_white = rng.random() < WHITE_PROBABILITY
+        color = white if is_white else rng.uniform(0, 255, 3) * rng.uniform(0.2, 1)
         shade = cv2.resize(rng.uniform(0.6, 1.2, (2, 2)).astype(np.float32), (SIDE, SIDE))
         picture += disc(center, radius) * (color.astype(np.float32) * shade[..., None] - picture)
         radius *= rng.uniform(0.5, 0.95)
@@ -65,11 +68,11 @@ def put_on_table(picture: np.ndarray, rng: np.random.Generator) -> None:
 
 
 def draw_table(room: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A table in a room, and up to three things on it.
+    """Draw a table in a room, with up to three things on it.
 
     Args:
         room: any picture without people, RGB uint8 (H, W, 3).
-        rng: decides on all else.
+        rng: decides on everything else.
 
     Returns:
         RGB uint8 (SIDE, SIDE, 3).
@@ -92,18 +95,20 @@ def draw_table(room: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def main() -> None:
+    """Draw the tables. Raises OSError or UserError."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
-    default = [str(ROOT / "data/backgrounds")]
-    parser.add_argument("--backgrounds", nargs="+", default=default, help="folders with pictures to stand in")
-    parser.add_argument("--output_dir", type=Path, default=ROOT / "data/tables", help="a new folder")
-    parser.add_argument("--number", type=number(int, 1), default=1000, help="of tables")
+    parser.add_argument(
+        "--backgrounds", nargs="+", default=["data/backgrounds"], help="folders of pictures that show behind the tables"
+    )
+    parser.add_argument("--output_dir", type=Path, default=Path("data/tables"), help="a new folder")
+    parser.add_argument("--number", type=number(int, 1), default=1000, help="number of pictures")
     args = parser.parse_args()
 
     rooms, rng = open_backgrounds(args.backgrounds), np.random.default_rng(0)
     with new_folder(args.output_dir) as folder:
         for i in tqdm(range(args.number), unit="picture"):
-            room = read_image(rooms[rng.integers(len(rooms))])
-            (folder / f"{i:04d}.jpg").write_bytes(encode(draw_table(room, rng), ".jpg"))
+            room = read_photo(rooms[rng.integers(len(rooms))])
+            (folder / f"{i:04d}.jpg").write_bytes(encode_picture(draw_table(room, rng), ".jpg"))
     print(f"{args.number} pictures in {args.output_dir}")
 
 
