@@ -1,4 +1,4 @@
-"""Drawn data in both layouts, made once for all tests; `cli` runs a script as a user would."""
+"""Drawn data in all layouts; `cli` runs a script as a user would."""
 
 import os
 import shutil
@@ -8,8 +8,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
-from make_sample import make_celeb, make_korean
+
+from tests.pictures import write_picture
+from tools.make_sample import make_celeb, make_korean
 
 ROOT = Path(__file__).parents[1]
 
@@ -31,6 +34,17 @@ def korean(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    """A folder with image/ and mask/: 10 photos of 64×48, left half hair."""
+    mask = np.zeros((48, 64), np.uint8)
+    mask[:, :32] = 255
+    for number in range(10):
+        write_picture(tmp_path / "image" / f"{number}.png", np.full((48, 64, 3), 20 * number, np.uint8))
+        write_picture(tmp_path / "mask" / f"{number}.png", mask)
+    return tmp_path
+
+
+@pytest.fixture
 def cli(tmp_path: Path):
     """Run `python script flags…` in an empty folder."""
 
@@ -43,7 +57,7 @@ def cli(tmp_path: Path):
 
 @pytest.fixture
 def nobody() -> Iterator[Path]:
-    """A folder that anyone may enter; meanwhile this process, if it is root's, is of a user without rights."""
+    """A folder that anyone may enter; meanwhile this process, if it is root's, may become a user without rights."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
     was = os.geteuid()

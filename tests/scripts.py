@@ -1,4 +1,4 @@
-"""Run a training script in a process that is cheap to start and that a test may kill: forked with the imports done."""
+"""Run a script in a process that is cheap to start and that a test may kill: forked with the imports done."""
 
 import importlib
 import multiprocessing
@@ -10,12 +10,21 @@ from pathlib import Path
 
 import torch
 
+from hair import errors
+
 ROOT = Path(__file__).parents[1]
 # Small, and yet with dropout, batch normalisation and a last group of batches that is short.
-TINY = (
-    *("--encoder_type", "tu-test_efficientnet", "--decoder_type", "FPN", "--encoder_weights", "none"),
-    *("--img_size", "64", "--limit", "20", "--batch_size", "2", "--grad_accum", "3", "--ema", "0.9", "--epochs", "4"),
-)
+TINY = [
+    "--encoder_type=tu-test_efficientnet",
+    "--decoder_type=FPN",
+    "--encoder_weights=none",
+    "--img_size=64",
+    "--limit=20",
+    "--batch_size=2",
+    "--grad_accum=3",
+    "--ema=0.9",
+    "--epochs=4",
+]
 RUN = Path("weights/tu-test_efficientnet_FPN_celeb")
 
 
@@ -33,7 +42,7 @@ def start(
     """
     os.environ["PYTHONPATH"] = str(ROOT)  # for the server that the processes are forked from
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["engine", script])
+    context.set_forkserver_preload(["training.fit", script])
     process = context.Process(target=_main, args=(folder, script, [str(flag) for flag in flags], hook, env))
     process.start()
     return process
@@ -47,8 +56,6 @@ def run(folder: Path, *flags: object, **options: object) -> int:
 
 
 def _main(folder: Path, script: str, flags: list[str], hook: Callable[[], None] | None, env: dict) -> None:
-    import utils
-
     os.chdir(folder)
     os.environ |= {key: str(value) for key, value in env.items()}
     sys.argv = [f"{script}.py", *flags]
@@ -62,4 +69,4 @@ def _main(folder: Path, script: str, flags: list[str], hook: Callable[[], None] 
     torch.set_num_threads(1)
     if hook is not None:
         hook()
-    utils.run(importlib.import_module(script).main)
+    errors.run(importlib.import_module(script).main)

@@ -8,7 +8,9 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-ROOT = Path(__file__).parents[1]
+from tests.conftest import ROOT
+from tools.check_files import MAX_NOTEBOOK
+
 NOTEBOOKS = ["preprocess-CelebAMask-HQ.ipynb", "visualization.ipynb"]
 
 
@@ -64,7 +66,7 @@ def test_committed_outputs_are_of_drawn_data(name):
     """Small, complete, without error, warning or a path of somebody's machine."""
     file = ROOT / name
     cells = nbformat.read(file, as_version=4).cells
-    assert file.stat().st_size < 500_000
+    assert file.stat().st_size < MAX_NOTEBOOK
     assert all(output.output_type != "error" for cell in cells for output in cell.get("outputs", []))
     text = printed(cells)
     assert re.search(r"\b36\b", text)  # drawn photos with hair

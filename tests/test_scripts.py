@@ -2,25 +2,18 @@
 
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from scripts import run
 
-SMALL = [
-    "--img_size",
-    "64",
-    "--batch_size",
-    "4",
-    "--encoder_weights",
-    "none",
-    "--encoder_lr",
-    "1e-4",
-    "--device",
-    "cpu",
-]
+from tests.conftest import ROOT
+from tests.scripts import run
+
+SMALL = ["--img_size=64", "--batch_size=4", "--encoder_weights=none", "--encoder_lr=1e-4", "--device=cpu"]
 
 
 def rows(log: Path) -> list[dict]:
@@ -31,11 +24,6 @@ def rows(log: Path) -> list[dict]:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, celeb: Path) -> Path:
     """A run folder of train_celeb.py after three epochs on 36 drawn heads."""
-    import subprocess
-    import sys
-
-    from conftest import ROOT
-
     output = tmp_path_factory.mktemp("weights")
     flags = ["--data_dir", str(celeb), "--epochs", "3", "--output_dir", str(output), *SMALL]
     done = subprocess.run(
@@ -117,7 +105,10 @@ def test_evaluate_agrees_with_the_training_log(cli, trained: Path, celeb: Path, 
         ("train_celeb.py --data_dir nowhere --encoder_weights gone.pth", "gone.pth: no such file; --teacher names"),
         ("train_celeb.py --data_dir nowhere --weights gone", "--weights gone: no config.json of a model there"),
         ("train_celeb.py --data_dir {celeb} --resume", "no run named celeb in weights"),
-        ("train_celeb.py --output_dir {weights} --data_dir {celeb}", "there is a run already; go on with --resume"),
+        (
+            "train_celeb.py --output_dir {weights} --data_dir {celeb}",
+            "there is a run already; continue it with --resume",
+        ),
         ("inference.py --num 99", "99.jpg: no such file"),
         ("inference.py --weights nowhere", "error: nowhere"),
         ("inference.py --input nothing.jpg --weights {run}", "nothing.jpg: no such file"),

@@ -1,23 +1,20 @@
-"""The scripts in data/ that make --backgrounds: what is taken, and what is not."""
+"""The tools that make pictures for --backgrounds: what is taken, and what is not."""
 
 import sys
 import zipfile
 from io import BytesIO
 from pathlib import Path
+from types import ModuleType
 
 import cv2
-import draw_tables
-import hard_backgrounds
-import make_backgrounds
-import make_sample
 import numpy as np
-import place_animals
 import pytest
-from faults import one_line, small_disk
 from PIL import Image
 
-import utils
-from utils import UserError
+from hair import errors
+from hair.errors import UserError
+from tests.pictures import one_line, small_disk
+from tools import draw_tables, hard_backgrounds, make_backgrounds, make_sample, place_animals
 
 
 def encoded(seed: int, kind: str = "JPEG") -> bytes:
@@ -30,12 +27,28 @@ def encoded(seed: int, kind: str = "JPEG") -> bytes:
     return stream.getvalue()
 
 
+class SegmenterOfRed:
+    """Takes red for hair."""
+
+    threshold = 0.5
+
+    def __init__(self, weights: Path, multi_scale: bool) -> None: ...
+
+    def predict_batch(self, photos: list[np.ndarray]) -> list[np.ndarray]:
+        return [(photo[..., 0] > 200).astype(np.float32) for photo in photos]
+
+
+def call(monkeypatch: pytest.MonkeyPatch, script: ModuleType, *flags: object) -> None:
+    """Run a tool with flags."""
+    monkeypatch.setattr(sys, "argv", ["script", *map(str, flags)])
+    script.main()
+
+
 def make(monkeypatch: pytest.MonkeyPatch, folder: Path) -> list[np.ndarray]:
     """What the script finds in a folder, read back in order."""
     monkeypatch.setattr(make_backgrounds, "scikit_image_textures", list)
     output = folder.parent / "found"
-    monkeypatch.setattr(sys, "argv", ["script", "--input", str(folder), "--output_dir", str(output)])
-    make_backgrounds.main()
+    call(monkeypatch, make_backgrounds, "--input", folder, "--output_dir", output)
     return [cv2.imread(str(path)) for path in sorted(output.iterdir())]
 
 
@@ -170,10 +183,9 @@ def test_an_interrupted_script_leaves_no_folder(script, flags, tmp_path, monkeyp
 
     monkeypatch.setattr(script, "tqdm", interrupt)
     monkeypatch.setattr(hard_backgrounds, "HairSegmenter", SegmenterOfRed)
-    monkeypatch.setattr(sys, "argv", ["script", *flags.split(), "--output_dir", "out"])
     monkeypatch.chdir(tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        script.main()
+        call(monkeypatch, script, *flags.split(), "--output_dir", "out")
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
@@ -194,7 +206,7 @@ def test_a_full_disk_and_an_output_that_is_no_folder_are_one_line(script, flags,
     for output in ("out", "file/out"):
         monkeypatch.setattr(sys, "argv", ["script", *flags.split(), "--output_dir", output])
         with small_disk(2000), pytest.raises(SystemExit) as stop:
-            utils.run(script.main)
+            errors.run(script.main)
         one_line(stop, output.partition("/")[0])
     assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
 
@@ -206,20 +218,10 @@ def test_broken_archives_are_named(damage, tmp_path):
         archive.writestr("art/textures/terrain/types/a.dds", content if damage == "sum" else content[4:])
     if damage == "sum":
         path.write_bytes(path.read_bytes().replace(content[500:600], bytes(100)))
-    with pytest.raises(UserError, match=r"public\.zip: art/.*/a\.dds in it cannot be read .*; get it anew") as error:
+    expected = r"public\.zip: art/.*/a\.dds in it cannot be read .*; download it again"
+    with pytest.raises(UserError, match=expected) as error:
         list(make_backgrounds.read_pictures(path))
     assert "\n" not in str(error.value)
-
-
-class SegmenterOfRed:
-    """Takes red for hair."""
-
-    threshold = 0.5
-
-    def __init__(self, weights: Path, multi_scale: bool) -> None: ...
-
-    def predict_batch(self, photos: list[np.ndarray]) -> list[np.ndarray]:
-        return [(photo[..., 0] > 200).astype(np.float32) for photo in photos]
 
 
 def test_hard_backgrounds_are_those_taken_for_hair(tmp_path, monkeypatch):
@@ -231,30 +233,26 @@ def test_hard_backgrounds_are_those_taken_for_hair(tmp_path, monkeypatch):
         dotted = picture.copy()
         dotted[100:110, 100:110, 2] = 255  # 0.25% of the picture, 1% of its middle
         cv2.imwrite(str(tmp_path / folder / "dotted.png"), dotted)
-    backgrounds = ["--backgrounds", str(tmp_path / "a"), str(tmp_path / "b")]
+    flags = ["--weights", "any", "--backgrounds", tmp_path / "a", tmp_path / "b"]
     output = tmp_path / "hard"
-    arguments = ["--weights", "any", *backgrounds, "--output_dir", str(output), "--least", "0.01"]
-    monkeypatch.setattr(sys, "argv", ["script", *arguments])
-    hard_backgrounds.main()
+    call(monkeypatch, hard_backgrounds, *flags, "--output_dir", output, "--least", 0.01)
     assert [path.resolve().name for path in sorted(output.iterdir())] == ["dotted.png"] * 2
     assert {path.resolve().parent.name for path in output.iterdir()} == {"a", "b"}
-    with pytest.raises(UserError, match="is there already"):
-        hard_backgrounds.main()
+    with pytest.raises(UserError, match="already exists"):
+        call(monkeypatch, hard_backgrounds, *flags, "--output_dir", output)
     cv2.imwrite(str(tmp_path / "a" / "low.png"), picture[:1])
-    monkeypatch.setattr(sys, "argv", [*sys.argv[:-3], str(tmp_path / "none"), "--least", "0.9"])
     with pytest.raises(UserError, match=r"none of the 5 pictures .*lower --least"):
-        hard_backgrounds.main()
+        call(monkeypatch, hard_backgrounds, *flags, "--output_dir", tmp_path / "none", "--least", 0.9)
     assert not (tmp_path / "none").exists()
 
 
 def test_hard_backgrounds_leave_nothing_without_photos_or_weights(tmp_path, monkeypatch):
-    arguments = ["--backgrounds", str(tmp_path), "--weights", "any", "--output_dir", str(tmp_path / "hard")]
-    monkeypatch.setattr(sys, "argv", ["script", *arguments])
+    flags = ["--backgrounds", tmp_path, "--weights", "any", "--output_dir", tmp_path / "hard"]
     with pytest.raises(UserError, match="found no photos"):
-        hard_backgrounds.main()
+        call(monkeypatch, hard_backgrounds, *flags)
     cv2.imwrite(str(tmp_path / "one.png"), np.zeros((64, 64, 3), np.uint8))
     with pytest.raises(FileNotFoundError):
-        hard_backgrounds.main()
+        call(monkeypatch, hard_backgrounds, *flags)
     assert not (tmp_path / "hard").exists()
 
 
@@ -263,17 +261,16 @@ def test_tables_stand_in_the_backgrounds_and_differ(tmp_path, monkeypatch):
     rooms.mkdir()
     cv2.imwrite(str(rooms / "green.png"), np.full((50, 70, 3), (0, 255, 0), np.uint8))
     output = tmp_path / "tables"
-    argv = ["script", "--backgrounds", str(rooms), "--output_dir", str(output), "--number", "8"]
-    monkeypatch.setattr(sys, "argv", argv)
-    draw_tables.main()
+    flags = ["--backgrounds", rooms, "--output_dir", output, "--number", 8]
+    call(monkeypatch, draw_tables, *flags)
     tables = np.stack([cv2.imread(str(path)) for path in sorted(output.iterdir())])
     assert tables.shape == (8, draw_tables.SIDE, draw_tables.SIDE, 3)
     blue, green, red = np.moveaxis(tables.astype(int), -1, 0)
     assert ((red > green + 10) & (green > blue)).mean((1, 2)).max() > 0.3  # wood
     assert ((green > 2 * red + 10) & (green > 2 * blue + 10)).any((1, 2)).sum() > 2  # the room
     assert len(np.unique(tables.mean((1, 2, 3)))) == 8
-    with pytest.raises(UserError, match="is there already"):
-        draw_tables.main()
+    with pytest.raises(UserError, match="already exists"):
+        call(monkeypatch, draw_tables, *flags)
 
 
 def test_animals_stand_before_the_backgrounds_and_photos_come_in_close_up(tmp_path, monkeypatch):
@@ -286,20 +283,21 @@ def test_animals_stand_before_the_backgrounds_and_photos_come_in_close_up(tmp_pa
     cv2.imwrite(str(animals / "cut-out.png"), red)
     cv2.imwrite(str(animals / "cartoon" / "drawn.png"), red)
     (tmp_path / "photo.jpg").write_bytes(encoded(0))
-    argv = ["script", "--input", str(animals), str(tmp_path / "photo.jpg")]
-    monkeypatch.setattr(sys, "argv", [*argv, "--backgrounds", str(scenes), "--output_dir", str(output)])
-    place_animals.main()
+    flags = ["--backgrounds", scenes, "--output_dir", output]
+    call(monkeypatch, place_animals, *flags, "--input", animals, tmp_path / "photo.jpg")
     found = [cv2.imread(str(path)) for path in sorted(output.iterdir())]
     side = place_animals.SIDE
     assert [picture.shape[:2] for picture in found] == [(side, side)] * 3 + [(300, 400), (200, 267), (150, 200)]
     shares = [(picture[..., 2] > 200).mean() for picture in found[:3]]
     assert np.allclose(shares, [0.8 * 0.4, 0.8, 1], atol=0.02)  # 0.8 high and 0.4 wide; 0.8 wide; all of it
     assert (found[0][: side // 10, :, 1] > 200).all()  # it stands on the lower edge
-    monkeypatch.setattr(sys, "argv", [*argv[:2], str(tmp_path / "none"), "--backgrounds", str(scenes)])
+
+
+def test_inputs_without_animals_are_named(tmp_path, monkeypatch):
+    cv2.imwrite(str(tmp_path / "green.png"), np.full((50, 70, 3), (0, 255, 0), np.uint8))
+    flags = ["--backgrounds", tmp_path, "--output_dir", tmp_path / "new"]
     with pytest.raises(UserError, match="none: no such file or folder"):
-        place_animals.main()
-    monkeypatch.setattr(
-        sys, "argv", [*argv[:2], str(scenes), "--backgrounds", str(scenes), "--output_dir", str(tmp_path / "new")]
-    )
+        call(monkeypatch, place_animals, *flags, "--input", tmp_path / "none")
     with pytest.raises(UserError, match="no usable pictures"):
-        place_animals.main()
+        call(monkeypatch, place_animals, *flags, "--input", tmp_path)
+    assert not (tmp_path / "new").exists()

@@ -2,28 +2,27 @@
 
 import os
 import pickle
-import resource
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from make_sample import draw_head
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-import korean as room
-from augment import eval_transform
 from dataset import HairDataset, PhotoSet
-from korean import open_korean, parse_polygon
-from pictures import rasterise
-from utils import UserError
+from hair.errors import UserError, run
+from hair.outlines import rasterise
+from tests import scripts
+from tests.pictures import FUZZ, GOOD, SIZE, edits, one_line, small_disk, spoiled, write_korean
+from tools.make_sample import draw_head
+from training import korean as room
+from training.augment import eval_transform
+from training.korean import open_korean, parse_polygon
 
-ROOT = Path(__file__).parents[1]
 SQUARE = [(1, 1), (3, 1), (3, 3), (1, 3)]
 
 
@@ -72,51 +71,49 @@ def test_parse_polygon_refuses_what_is_no_number(point):
         parse_polygon(f"[[{{'x': 1, 'y': 1}}, {point}]]")
 
 
-def test_rasterise_fills_the_pixels_whose_centres_are_inside():
-    mask = rasterise([np.float32(SQUARE)], (5, 5))
-    assert mask.dtype == np.uint8 and mask[1:3, 1:3].all() and mask.sum() == 4
+coordinates = st.floats(-1e4, 1e4, width=32) | st.integers(-(10**6), 10**6) | st.floats(-(2**-10), 2**-10, width=32)
+curves = st.lists(st.lists(st.tuples(coordinates, coordinates), max_size=6), max_size=4)
 
 
-def test_rasterise_has_no_bias():
-    """The mean area over many polygons is the exact one; cv2.fillPoly's is half a pixel more along the outline."""
-    rng = np.random.default_rng(0)
-    exact, filled, painted, length = 0.0, 0, 0, 0.0
-    for _ in range(100):
-        angle = np.linspace(0, 2 * np.pi, 60, endpoint=False)
-        curve = 64 + rng.uniform(20, 50, (60, 1)) * np.stack([np.cos(angle), np.sin(angle)], 1) + rng.random(2)
-        x, y = curve.T
-        exact += abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
-        length += np.linalg.norm(curve - np.roll(curve, 1, 0), axis=1).sum()
-        filled += int(rasterise([curve], (128, 128)).sum())
-        painted += int(cv2.fillPoly(np.zeros((128, 128)), [np.int32((curve - 0.5) * 256)], 1, shift=8).sum())
-    assert abs(filled - exact) < 0.005 * length
-    assert painted - exact > 0.3 * length
+def as_text(points: list, order: str = "xy") -> str:
+    named = [[dict(zip("xy", point, strict=True)) for point in curve] for curve in points]
+    return str([[{name: point[name] for name in order} for point in curve] for curve in named])
 
 
-def test_rasterise_agrees_with_a_test_of_each_pixel_centre():
-    rng = np.random.default_rng(1)
-    curve = rng.uniform(-20, 60, (9, 2)).astype(np.float32)  # crosses itself and leaves the frame on all sides
-    expected = np.zeros((40, 30), bool)
-    for row, column in np.ndindex(40, 30):
-        (x0, y0), (x1, y1) = curve.T, np.roll(curve, -1, 0).T
-        spans = (y0 > row + 0.5) != (y1 > row + 0.5)
-        crossing = x0[spans] + (row + 0.5 - y0[spans]) / (y1 - y0)[spans] * (x1 - x0)[spans]
-        expected[row, column] = (crossing > column + 0.5).sum() % 2
-    np.testing.assert_array_equal(rasterise([curve], (40, 30)), expected)
+@FUZZ
+@given(points=curves, order=st.sampled_from(["xy", "yx"]))
+def test_polygons_are_read_as_written(points: list, order: str) -> None:
+    read = parse_polygon(as_text(points, order))
+    written = [np.float32(curve) for curve in points if curve]
+    assert len(read) == len(written)
+    for one, other in zip(read, written, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
-def test_rasterise_unites_overlapping_curves():
-    one, two = np.float32(SQUARE), np.float32(SQUARE) + 1
-    mask = rasterise([one, two], (6, 6))
-    np.testing.assert_array_equal(mask, rasterise([one], (6, 6)) | rasterise([two], (6, 6)))
-    assert mask[2, 2] == 1
+@FUZZ
+@given(points=curves, changes=edits, junk=st.text("[{'xy': 0123456789.,e-+nan}]", max_size=30), only=st.booleans())
+def test_spoiled_polygons_are_curves_or_unusable(points: list, changes: list, junk: str, only: bool) -> None:
+    text = junk if only else spoiled(as_text(points).encode(), changes).decode(errors="replace") + junk[:2]
+    read, reason = room._usable("a.jpg", text, 60, 40)
+    if reason is None:
+        assert read and all(curve.shape[0] >= 3 and curve.shape[1] == 2 for curve in read)
+        assert all(curve.dtype == np.float32 and np.isfinite(curve).all() for curve in read)
+        assert rasterise(read, SIZE).max() <= 1
+    else:
+        assert reason in ("no polygon", "polygon cut off", "not a number", "fewer than three points")
 
 
-def test_rasterise_clips_far_away_points():
-    huge = np.float32([(-1e30, -1e30), (1e30, -1e30), (1e30, 1e30), (-1e30, 1e30)])
-    assert rasterise([huge], (7, 9)).all()
-    assert not rasterise([huge + np.float32(3e30)], (7, 9)).any()
-    assert not rasterise([], (7, 9)).any()
+@pytest.mark.parametrize("length", range(1, 8))
+def test_a_polygon_cut_off_is_not_a_shorter_one(length: int) -> None:
+    """As spreadsheets do after 32,767 characters: the last number would lose digits unseen."""
+    text = as_text([[(1, 1), (300, 1), (300, 400), (1, 425)]])
+    assert room._usable("a.jpg", text, 60, 40)[1] is None
+    assert room._usable("a.jpg", text[:-length], 60, 40) == ([], "polygon cut off")
+
+
+def test_x_and_y_that_change_places_are_refused() -> None:
+    with pytest.raises(ValueError):
+        parse_polygon("[[{'x': 1, 'y': 2}, {'y': 3, 'x': 4}, {'x': 5, 'y': 6}]]")
 
 
 # ---------------------------------------------------------------------------------------------------- the index
@@ -137,6 +134,16 @@ def test_masks_are_those_that_were_drawn(korean):
         assert (mask & expected).sum() / (mask | expected).sum() > 0.9
     big = index.mask(0, (256, 256))
     assert big.shape == (256, 256) and abs(big.mean() - index.mask(0, (128, 128)).mean()) < 0.01
+
+
+def test_points_at_the_end_of_the_number_range_stay_finite(tmp_path: Path) -> None:
+    write_korean(tmp_path, {"a.png": GOOD["png.jpg"]})
+    file = tmp_path / "dataset" / "dataindex_00.csv"
+    far = as_text([[(-3e38, -3e38), (3e38, -3e38), (3e38, 3e38), (-3e38, 3e38)]])
+    pd.read_csv(file).assign(polygon1=far).to_csv(file, index=False)
+    index = open_korean(tmp_path)
+    with np.errstate(all="raise"):
+        assert index.mask(0, (600, 400)).all()
 
 
 def test_a_path_with_images_finds_a_photo_in_images_and_without(copy):
@@ -240,7 +247,7 @@ def test_spawned_workers_map_the_index_instead_of_copying_it(korean):
 
 
 def grouped(copy: Path) -> pd.DataFrame:
-    """Give the drawn data set 60 rows-rich people of two sexes and two lengths; returns the index's labels."""
+    """Give the drawn data set 60 people of two sexes and two lengths; returns the index's labels."""
     rows = []
     for person in range(60):
         for photo in range(1 + person % 3):
@@ -265,6 +272,15 @@ def test_folds_keep_people_whole_and_styles_balanced(copy):
             assert (shares[0] - shares[1]).abs().max() < 0.12
         seen.extend(rows["valid"].tolist())
     assert sorted(seen) == list(range(len(index)))
+
+
+def test_no_person_is_on_both_sides_of_a_korean_split(korean: Path) -> None:
+    index = open_korean(korean)
+    source = index.labels()["source"].to_numpy()
+    for fold in range(3):
+        parts = index.split(fold, 3)
+        assert not set(source[parts["train"]]) & set(source[parts["valid"]])
+        assert len(parts["train"]) + len(parts["valid"]) == len(index) == 36
 
 
 def test_filter_narrows_both_sides_of_the_same_folds(copy):
@@ -294,12 +310,15 @@ def test_wrong_filter_is_one_clear_line(korean, query, message):
     assert "\n" not in str(error.value)
 
 
-def test_train_korean_takes_filter_and_strict(copy, cli):
+def test_train_korean_takes_filter_and_strict(copy, tmp_path):
     change(copy, 0, polygon1="")
-    strict = cli("train_korean.py", "--data_dir", copy, "--strict")
-    assert strict.returncode == 1 and "no polygon 1" in strict.stderr.splitlines()[-1]
-    none = cli("train_korean.py", "--data_dir", copy, "--filter", "age > 1000")
-    assert none.returncode == 1 and none.stderr.splitlines()[-1].startswith('error: --filter "age > 1000" leaves 0')
+    for flags, message in (
+        (["--strict"], "no polygon 1"),
+        (["--filter", "age > 1000"], 'error: --filter "age > 1000" leaves 0'),
+    ):
+        assert scripts.run(tmp_path, "--data_dir", copy, *flags, script="train_korean") == 1
+        last = (tmp_path / "out.txt").read_text().splitlines()[-1]
+        assert last.startswith("error: ") and message in last
 
 
 # ---------------------------------------------------------------------------------------------------- bad rows
@@ -330,9 +349,11 @@ def test_rows_that_cannot_be_used_are_counted_and_listed(copy, capsys, values, r
         open_korean(copy, strict=True)
 
 
-def test_a_frame_of_other_proportions_is_told_in_whole_pixels(copy):
+def test_a_frame_of_other_proportions_is_reported_in_whole_pixels(copy):
     change(copy, 0, height=64)
-    with pytest.raises(UserError, match=r"jpg: its label's frame is 128×64 but the photo 128×128; mend or remove"):
+    with pytest.raises(
+        UserError, match=r"jpg: its label's frame is 128×64 but the photo 128×128; fix or remove its row"
+    ):
         open_korean(copy).check(0)
 
 
@@ -384,11 +405,11 @@ def empty(file: Path) -> None:
 @pytest.mark.parametrize(
     "spoil, message",
     [
-        (cut, "cut off; get it anew"),
-        (cut_between_fields, "ends in the middle of a row; get it anew"),
+        (cut, "cut off; download it again"),
+        (cut_between_fields, "ends in the middle of a row; download it again"),
         (recode, "is not UTF-8 text"),
         (drop_column, "the column polygon1 is missing"),
-        (empty, "get it anew"),
+        (empty, "download it again"),
     ],
 )
 def test_bad_csv_is_one_clear_line_and_the_index_stays(copy, spoil, message):
@@ -412,17 +433,9 @@ def test_last_row_without_line_end_is_whole(copy):
 def test_full_disk_is_one_clear_line_and_the_index_stays(copy):
     before = open_korean(copy).folder
     change(copy, 0, polygon1=text(SQUARE))
-    # A limit on the size of files: every write beyond it fails, as it does on a full disk.
-    code = "import sys; sys.path.insert(0, sys.argv[1]); from utils import run; from korean import open_korean;"
-    code += "from pathlib import Path; run(lambda: open_korean(Path(sys.argv[2])))"
-    result = subprocess.run(
-        [sys.executable, "-c", code, str(ROOT), str(copy)],
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000)),
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 1
-    assert "the index could not be written" in result.stderr.splitlines()[-1] and "Traceback" not in result.stderr
+    with small_disk(5000), pytest.raises(SystemExit) as stop:
+        run(lambda: open_korean(copy))
+    one_line(stop, before.parent, "the index could not be written")
     assert indexes(copy) == [before.name]
 
 

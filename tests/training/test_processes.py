@@ -7,16 +7,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from scripts import RUN, TINY, run, start
-from test_resume import contents, kill_at_rename
 
-import engine
 import models
-from augment import eval_transform
 from dataset import HairDataset, build_loader, open_folder, split
+from tests.scripts import RUN, TINY, run, start
+from tests.training.hooks import contents, kill_at_rename
+from training.augment import eval_transform
+from training.engine import Compute, evaluate
+from training.losses import build_loss
 from utils import scores
 
-FLAGS = (*TINY, "--limit", 21, "--epochs", 2, "--ema", 0, "--decoder_lr", 1e-4)
+FLAGS = [*TINY, "--limit", 21, "--epochs", 2, "--ema", 0, "--decoder_lr", 1e-4]
 
 
 def pair(folder: Path, *flags: object, hook: partial | None = None) -> list[int]:
@@ -48,8 +49,9 @@ def test_dice_of_two_processes_is_that_of_one(two: Path, celeb: Path) -> None:
     assert len(valid) % 2 == 1, "shares of different sizes"
     model, facts = models.load_model(two / RUN)
     loader = build_loader(HairDataset(valid, eval_transform(64)), 4, 0)
-    normalise, loss_fn = models.Normalise(facts["mean"], facts["std"]), models.build_loss("dice_bce")
-    one = scores(*engine.evaluate(model, loader, normalise, loss_fn, torch.device("cpu"))[1])
+    normalise = models.Normalise(facts["mean"], facts["std"])
+    compute = Compute(torch.device("cpu"), normalise, build_loss("dice_bce"))
+    one = scores(*evaluate(model, loader, compute)[1])
     found = json.loads((two / RUN / "config.json").read_text())["_hair"]["scores"]
     assert 0 < one["dice"] < 1
     for key in one:
@@ -67,7 +69,7 @@ def test_two_processes_learn_as_one_that_accumulates(two: Path, celeb: Path, tmp
         torch.testing.assert_close(both["model"][key], one["model"][key], rtol=0, atol=1e-5)
 
 
-def test_a_mistake_is_told_once(tmp_path: Path) -> None:
+def test_a_mistake_is_reported_once(tmp_path: Path) -> None:
     (tmp_path / "mine" / "image").mkdir(parents=True)
     (tmp_path / "mine" / "mask").mkdir()
     for number in range(6):
@@ -81,10 +83,10 @@ def test_a_mistake_is_told_once(tmp_path: Path) -> None:
 
 
 def test_two_processes_resume(two: Path, celeb: Path, tmp_path: Path) -> None:
-    flags = (*FLAGS, "--data_dir", celeb, "--grad_accum", 2, "--save_every", 0)
+    flags = [*FLAGS, "--data_dir", celeb, "--grad_accum", 2, "--save_every", 0]
     killed = pair(tmp_path, *flags, hook=partial(kill_at_rename, "last.pth", 2, after=True))
     assert killed[0] == -9 and killed[1] != 0
     assert pair(tmp_path, "--resume") == [0, 0]
-    assert "going on in epoch 1" in (tmp_path / "out.txt").read_text()
+    assert "resuming in epoch 1" in (tmp_path / "out.txt").read_text()
     assert contents(tmp_path / RUN) == contents(two / RUN)
     assert run(tmp_path, "--resume", "--epochs", 3) == 0, "the number of processes may change between epochs"

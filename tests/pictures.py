@@ -1,9 +1,9 @@
-"""Good and bad picture files made by code, and small disks and users without rights, for the tests of faults."""
+"""Good and bad picture files drawn by code, a segmenter without a network, small disks and users without rights."""
 
+import csv
 import os
 import resource
-from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -12,9 +12,14 @@ import cv2
 import numpy as np
 import pytest
 from hypothesis import settings
+from hypothesis import strategies as st
 from PIL import Image
 
-from inference import HairSegmenter
+from hair import HairSegmenter
+from hair.cli import process_files
+from hair.effects import Looks
+from hair.results import Results
+from hair.video import VideoPlan
 
 FUZZ = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 SIZE = (60, 40)
@@ -23,7 +28,7 @@ PHOTO = np.full((*SIZE, 3), 20, np.uint8)
 PHOTO[8:28, 6:32] = PHOTO[28:44, 6:14] = (240, 230, 225)
 HAIR = PHOTO[..., 0] > 127
 OUTLINE = [(6, 8), (32, 8), (32, 28), (14, 28), (14, 44), (6, 44)]
-ARGS = Namespace(save=["mask", "json"], color=(9, 9, 99), threshold=0.5, every=1, smooth=0)
+LOOKS = Looks(0.5, (9, 9, 99))
 
 
 class Bright(HairSegmenter):
@@ -34,6 +39,22 @@ class Bright(HairSegmenter):
         self._network = lambda batch: 20 * batch.mean(1, keepdims=True)
         self.backend, self.threshold, self.img_size, self.multi_scale = "stub", 0.5, 64, True
         self.tta, self.refine, self._sizes = tta, refine, [64, 32, 96] if tta else [64]
+
+
+def by_brightness(photo: np.ndarray) -> np.ndarray:
+    """Stands in for a segmenter where a test is about files."""
+    return cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
+
+
+def process(
+    files: Sequence[Path],
+    output_dir: Path,
+    kinds: tuple[str, ...] = ("mask", "json"),
+    segmenter: HairSegmenter | None = None,
+) -> list[str]:
+    """Results of photos and videos as the command line writes them; returns the failures."""
+    plan = VideoPlan(kinds, LOOKS, every=1, smooth=0)
+    return process_files(files, segmenter or Bright(), Results(kinds, LOOKS), plan, output_dir)
 
 
 def encoded(picture: Image.Image, kind: str, **options: object) -> bytes:
@@ -107,6 +128,19 @@ def bad_files() -> dict[str, bytes]:
 
 
 GOOD, BAD = good_files(), bad_files()
+SEEDS = [GOOD[name] for name in ("머리 사진 1.jpg", "progressive.jpg", "png.jpg", "alpha.png", "palette clear.png")]
+SEEDS += [GOOD[name] for name in ("moving.webp", "turned 6 RGBA.tiff", "moving.png", "moving gif.jpg", "windows.bmp")]
+STARTS = [b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\0", b"BM"]  # of files of these formats
+edits = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2000), st.binary(min_size=1, max_size=8)), max_size=6)
+
+
+def spoiled(data: bytes, changes: list[tuple[int, int, bytes]]) -> bytes:
+    """The data after `edits`: pieces replaced, put in, taken out, or all that follows a place cut off."""
+    for kind, place, piece in changes:
+        place %= len(data) + 1
+        put = {0: piece, 1: piece, 2: b"", 3: b""}[kind]
+        data = data[:place] + put + (data[place:] if kind == 1 else data[place + len(piece) :] if kind < 3 else b"")
+    return data
 
 
 def write(folder: Path, files: dict[str, bytes]) -> list[Path]:
@@ -116,13 +150,31 @@ def write(folder: Path, files: dict[str, bytes]) -> list[Path]:
     return [folder / name for name in files]
 
 
+def write_picture(path: Path, picture: np.ndarray) -> None:
+    """Write a picture, in OpenCV's order of channels."""
+    path.parent.mkdir(exist_ok=True)
+    assert cv2.imwrite(str(path), picture)
+
+
+def write_korean(root: Path, files: dict[str, bytes]) -> None:
+    """The Korean layout: one CSV row, with the same polygon, for each photo, by its file name."""
+    home = root / "dataset"
+    write(home / "partition1", files)
+    polygon = str([[{"x": x, "y": y} for x, y in OUTLINE]])
+    with (home / "dataindex_00.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["path", "source", "polygon1", "height", "width"])
+        for i, name in enumerate(files):
+            table.writerow([f"/main/dataset/partition1/{name}", f"P{i}", polygon, *SIZE])
+
+
 def agreement(found: np.ndarray, hair: np.ndarray = HAIR) -> float:
     """Intersection over union; 0 where the shapes differ."""
     return (found & hair).sum() / (found | hair).sum() if found.shape == hair.shape else 0.0
 
 
 def one_line(stop: pytest.ExceptionInfo, *parts: object) -> None:
-    """What `utils.run` ended with is one line with these parts."""
+    """What `hair.errors.run` ended with is one line with these parts."""
     assert isinstance(stop.value.code, str) and stop.value.code.startswith("error: ")
     assert "\n" not in stop.value.code and "Traceback" not in stop.value.code
     assert all(str(part) in stop.value.code for part in parts), stop.value.code

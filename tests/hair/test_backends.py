@@ -1,0 +1,117 @@
+"""ONNX Runtime, OpenVINO and PyTorch agree, and say in one line what they cannot use."""
+
+import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from unittest.mock import Mock
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hair import HairSegmenter, UserError, backends
+from tests.hair.conftest import FACTS
+from tests.pictures import FUZZ
+from tools.make_sample import draw_head
+
+
+def test_backends_agree(weights: Path, head: np.ndarray) -> None:
+    photo = head[:, :70]
+    torch, onnx = (HairSegmenter(weights, backend)(photo) for backend in ("torch", "onnx"))
+    assert torch.dtype == onnx.dtype == np.float32
+    assert torch.shape == onnx.shape == (96, 70)
+    assert torch.min() >= 0 and torch.max() <= 1
+    np.testing.assert_allclose(torch, onnx, atol=1e-3)
+
+
+def test_openvino_agrees(weights: Path, head: np.ndarray) -> None:
+    pytest.importorskip("openvino")
+    onnx, openvino = (HairSegmenter(weights, backend)(head) for backend in ("onnx", "openvino"))
+    np.testing.assert_allclose(openvino, onnx, atol=0.05)  # it may compute in bfloat16
+
+
+@pytest.mark.parametrize("threads", [None, 1])
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+def test_batch_threads_and_single_calls_agree(weights: Path, backend: str, threads: int | None) -> None:
+    if backend == "openvino":
+        pytest.importorskip("openvino")
+    rng = np.random.default_rng(0)
+    photos = [draw_head(rng, 96)[0][: 60 + 6 * i] for i in range(6)]
+    segmenter = HairSegmenter(weights, backend, threads=threads)
+    alone = [segmenter(photo) for photo in photos]
+    with ThreadPoolExecutor(3) as pool:
+        threaded = list(pool.map(segmenter, photos))
+    for one, two, three in zip(alone, segmenter.predict_batch(photos), threaded, strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-5 if backend == "onnx" else 0.05)  # the other may use bfloat16
+        np.testing.assert_array_equal(one, three)
+    assert segmenter.predict_batch([]) == []
+
+
+def test_no_more_calls_at_once_than_there_are_cores(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setattr(backends, "cores", lambda: 2)
+    network = backends.open_network(weights / "model.onnx", "openvino", threads=1)
+    monkeypatch.setattr(network, "_compile", (compiled := Mock(wraps=network._compile)))
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(network, [np.zeros((1, 3, 64, 64), np.float32)] * 24))
+    assert compiled.call_count <= 1  # beside the one that it has from the start
+
+
+@pytest.mark.parametrize("backend", ["onnx", "torch"])
+def test_a_network_that_fails_is_a_clear_line(weights: Path, monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
+    segmenter = HairSegmenter(weights, backend)
+    failing = Mock(side_effect=RuntimeError("not enough memory\nat line 12"))
+    monkeypatch.setattr(segmenter._network, "_run", failing)
+    with pytest.raises(UserError, match=rf"{backend} cannot run the network on .* \(not enough memory\)"):
+        segmenter(np.zeros((8, 8, 3), np.uint8))
+
+
+@pytest.mark.parametrize(("module", "backend"), [("openvino", "openvino"), ("torch", "torch")])
+def test_a_missing_package_is_named(weights: Path, monkeypatch: pytest.MonkeyPatch, module: str, backend: str) -> None:
+    monkeypatch.setitem(sys.modules, module, None)  # what importing it makes an ImportError
+    monkeypatch.setattr(backends, "find_spec", lambda _: None)
+    with pytest.raises(UserError, match=r"pip install"):
+        HairSegmenter(weights, backend=backend)
+
+
+def test_without_openvino_and_pytorch_onnx_runtime_is_enough(
+    weights: Path, monkeypatch: pytest.MonkeyPatch, head: np.ndarray
+) -> None:
+    for module in ("openvino", "torch"):
+        monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setattr(backends, "find_spec", lambda _: None)
+    segmenter = HairSegmenter(weights)
+    assert segmenter.backend == "onnx" and segmenter(head).shape == (96, 96)
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", "3", "머리", '{"img_size": 64}'])
+def test_facts_that_are_missing_or_incomplete_are_refused(content: str) -> None:
+    with pytest.raises(UserError, match=r"net\.onnx: not written by this project") as error:
+        backends.parse_facts(Path("net.onnx"), content)
+    assert "\n" not in str(error.value)
+    assert backends.parse_facts(Path("net.onnx"), json.dumps(FACTS))["img_size"] == 64
+
+
+values = st.recursive(st.none() | st.booleans() | st.floats() | st.text("a머", max_size=3), st.lists, max_leaves=4)
+facts = values | st.dictionaries(st.sampled_from(["img_size", "mean", "std", "threshold", "머리"]), values)
+
+
+@FUZZ
+@given(facts)
+def test_facts_are_whole_or_refused(content: object) -> None:
+    try:
+        found = backends.parse_facts(Path("net.onnx"), json.dumps(content))
+    except UserError as error:
+        assert str(error).startswith("net.onnx: ") and "\n" not in str(error)
+    else:
+        assert {"img_size", "mean", "std", "threshold"} <= found.keys()
+
+
+def test_a_device_that_is_not_there_is_refused() -> None:
+    torch = pytest.importorskip("torch")
+    assert backends.torch_device("cpu") == torch.device("cpu")
+    with pytest.raises(UserError, match=r"--device abacus .*try --device cpu") as error:
+        backends.torch_device("abacus")
+    assert "\n" not in str(error.value)

@@ -1,0 +1,65 @@
+"""What augmentation and compositions do to a photo, they do to its mask."""
+
+from collections import Counter
+
+import cv2
+import numpy as np
+import pytest
+
+from training import augment
+
+
+@pytest.mark.parametrize("strength", ["none", "light", "heavy"])
+def test_augmentations_keep_the_mask_on_the_photo(strength: str) -> None:
+    """Where the photo is white the mask is 1: after any geometry the two still agree."""
+    image = np.zeros((96, 128, 3), np.uint8)
+    cv2.circle(image, (70, 50), 30, (255, 255, 255), -1)
+    transform = augment.train_transform(strength, 64)
+    overlaps = []
+    for seed in range(30):
+        transform.set_random_seed(seed)
+        out = transform(image=image, mask=(image[..., 0] > 0).astype(np.uint8))
+        assert out["image"].shape == (3, 64, 64)
+        assert out["mask"].shape == (64, 64)
+        assert set(out["mask"].unique().tolist()) <= {0, 1}
+        photo = out["image"].float()
+        bright, hair = photo.mean(0) > photo.mean(), out["mask"] > 0
+        overlaps.append(((bright & hair).sum() + 1) / ((bright | hair).sum() + 1))
+    assert np.median(overlaps) > 0.9
+
+
+def test_compositions_have_their_shares() -> None:
+    assert sum(augment.COMPOSITIONS.values()) == pytest.approx(1)
+    rng = np.random.default_rng(0)
+    drawn = Counter(augment.choose_composition(rng) for _ in range(20_000))
+    assert {name: drawn[name] / 20_000 for name in drawn} == pytest.approx(augment.COMPOSITIONS, abs=0.015)
+
+
+def test_paste_puts_photo_and_mask_at_the_same_place() -> None:
+    rng = np.random.default_rng(0)
+    image, mask = np.full((60, 40, 3), 255, np.uint8), np.ones((60, 40), np.uint8)
+    canvas, empty = np.zeros((100, 200, 3), np.uint8), np.zeros((100, 200), np.uint8)
+    for _ in range(20):
+        out, out_mask = augment.paste(image, mask, canvas, empty, rng)
+        np.testing.assert_array_equal(out[..., 0] > 0, out_mask > 0)
+        assert 100 / 8 - 1 <= np.flatnonzero(out_mask.any(1)).size <= 100 * 2 / 3 + 1
+    assert not canvas.any()
+    for low in (canvas[:3], canvas[:, :1]):
+        assert augment.paste(image, mask, low, empty[: low.shape[0], : low.shape[1]], rng)[0].shape == low.shape
+
+
+def test_a_hat_covers_hair_from_above() -> None:
+    image, mask = np.full((120, 160, 3), 90, np.uint8), np.zeros((120, 160), np.uint8)
+    cv2.ellipse(mask, (80, 60), (40, 50), 0, 0, 360, 1, -1)
+    cv2.ellipse(mask, (80, 75), (22, 30), 0, 0, 360, 0, -1)  # the face
+    fabric = np.full((40, 50, 3), 200, np.uint8)
+    for seed in range(20):
+        out, out_mask = augment.put_hat(image, mask, fabric, np.random.default_rng(seed))
+        covered = (mask > 0) & (out_mask == 0)
+        assert covered.any() and out_mask.any()
+        assert not (out_mask & ~mask).any()  # a hat adds no hair
+        assert np.nonzero(covered)[0].mean() < np.nonzero(out_mask)[0].mean()
+        below = np.nonzero((out != image).any(2))[0].max() + 1
+        np.testing.assert_array_equal(out[below:], image[below:])
+    bald = np.zeros_like(mask)
+    assert augment.put_hat(image, bald, fabric, np.random.default_rng(0))[0] is image
