@@ -1,96 +1,136 @@
 """Which files are photos, reading one, and finding the photos that a user names."""
 
 import glob
+import math
 import os
-import warnings
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
 
+from hair.damage import JPEG_END, JPEG_START, PNG_END, PNG_START
+from hair.decoding import decode
 from hair.errors import UserError
 from hair.files import real_path
+from hair.headers import LimitError, beginning, open_header, reading, upright_size
+from hair.pixels import on_white, shrink, to_grey, to_srgb
 
-# OpenCV and Pillow would print lines of their own beside the one that names a damaged file.
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
-if "OPENCV_LOG_LEVEL" not in os.environ:
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit is below MAX_PIXELS, which read_photo enforces
-
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-MAX_PIXELS = 100_000_000
+# Of what `headers.FORMATS` read, and HEIC. A name only says what to look for in a folder; the content decides.
+PHONE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".heic", ".heif", ".hif", ".avif", ".png", ".apng", ".webp")
+OTHER_SUFFIXES = (".gif", ".bmp", ".dib", ".tif", ".tiff", ".jp2", ".j2k", ".jpf", ".jpx", ".jpc", ".j2c")
+NETPBM_SUFFIXES = (".ppm", ".pgm", ".pbm", ".pnm")  # Figaro-1k has its masks in these
+PHOTO_SUFFIXES = PHONE_SUFFIXES + OTHER_SUFFIXES + NETPBM_SUFFIXES
+MARKERS = ((JPEG_START, JPEG_END), (PNG_START, PNG_END))  # a file that begins and ends like this is taken for complete
+SYSTEM_FILES = ("thumbs.db", "desktop.ini")  # that Windows hides
 LARGE_PIXELS = 24_000_000  # above this, photos are processed one at a time to bound the memory of a batch
-END_MARKERS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}  # by Pillow's name of the format
 
 
-def read_photo(path: str | Path) -> np.ndarray:
+@dataclass(frozen=True)
+class Photo:
+    """A photo, upright and in sRGB.
+
+    Attributes:
+        pixels: RGB uint8 (H, W, 3), transparent ones on white.
+        alpha: opacity, uint8 (H, W); None where all is opaque.
+        colors: RGB uint8 (H, W, 3), without the white; the same array as `pixels` where all is opaque.
+        notes: remarks for the user, such as "is animated; the first picture was read".
+        exif: EXIF data of the file, if it has any; their orientation is no longer true.
+    """
+
+    pixels: np.ndarray
+    alpha: np.ndarray | None
+    colors: np.ndarray
+    notes: tuple[str, ...] = ()
+    exif: bytes | None = None
+
+
+def read_photo(path: str | Path, max_pixels: int | None = None) -> np.ndarray:
     """Read a photo.
 
     Args:
-        path: a file of any format in PHOTO_SUFFIXES, of at most MAX_PIXELS.
+        path: a file of any format in PHOTO_SUFFIXES, whatever its name, of at most `headers.MAX_PIXELS`.
+        max_pixels: larger photos are read at 1/2, 1/3, 1/4 … of their size.
 
     Returns:
-        RGB uint8 (H, W, 3), upright. Transparent pixels become white.
+        RGB uint8 (H, W, 3), upright, in sRGB. Transparent pixels become white.
 
     Raises:
         FileNotFoundError: no such file.
         UserError: not a photo, cut off, or too large; the size is checked before decoding.
     """
+    return open_photo(path, max_pixels).pixels
+
+
+def open_photo(path: str | Path, max_pixels: int | None = None) -> Photo:
+    """Read a photo with its transparency and with remarks on it. Arguments and errors are those of `read_photo`."""
+    stored = decode(Path(path), max_pixels)
+    colors, alpha = to_srgb(stored)
+    scale = _scale(colors.shape[0] * colors.shape[1], max_pixels)
+    pixels = shrink(colors if alpha is None else on_white(colors, alpha), scale)
+    if alpha is None:
+        colors = pixels
+    else:
+        colors, alpha = shrink(colors, scale), shrink(alpha, scale)
+    if scale * stored.scale > 1:
+        height, width = pixels.shape[:2]
+        stored.notes.append(f"read at 1/{scale * stored.scale} of its size: {width}×{height} pixels")
+    return Photo(pixels, alpha, colors, tuple(stored.notes), stored.exif)
+
+
+def _scale(pixels: int, max_pixels: int | None) -> int:
+    """The smallest part of a picture's size at which it has no more than `max_pixels`."""
+    return math.ceil(math.sqrt(pixels / max_pixels)) if max_pixels and pixels > max_pixels else 1
+
+
+def read_grey(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """Read a picture whose values count, such as a mask: upright, and only colours converted, to grey.
+
+    Returns:
+        Grey uint8 or uint16 (H, W), and the opacity of the same type; None where the file has none.
+
+    Raises:
+        FileNotFoundError, UserError: as `read_photo`.
+    """
+    return to_grey(decode(Path(path)))
+
+
+def check_photo(path: str | Path) -> tuple[int, int]:
+    """Check that a photo is complete; of JPEGs and PNGs that end as they should only the first and last bytes are read.
+
+    Returns:
+        The upright photo's (height, width).
+
+    Raises:
+        FileNotFoundError, UserError: as `read_photo`.
+    """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
     try:
-        # Opened as a stream: given a name, Pillow maps uncompressed TIFFs into memory and scrambles rotated ones.
-        with path.open("rb") as stream, Image.open(stream) as header:
-            width, height = header.size
-            if width * height > MAX_PIXELS:
-                raise ValueError(f"{width}×{height} is more than {MAX_PIXELS // 1_000_000} megapixels; shrink it first")
-            if _is_transparent(header):
-                return _on_white(header)
-            data = np.fromfile(path, np.uint8)
-            end = END_MARKERS.get(header.format or "")
-            if end and end not in data[-4096:].tobytes():
-                header.load()  # Pillow raises for a file that is cut off; OpenCV would fill the rest with grey
-    except UnidentifiedImageError as error:
-        raise UserError(f"{path}: cannot be read as a photo (not a picture)") from error
-    except (OSError, ValueError, SyntaxError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path}: cannot be read as a photo ({reason})") from error
-    return _decode(path, data)
-
-
-def _is_transparent(picture: Image.Image) -> bool:
-    """Whether Pillow must decode a picture for its transparency. 16-bit grey is left to OpenCV: Pillow clips it."""
-    has_alpha = picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info
-    return has_alpha and not picture.mode.startswith("I")
-
-
-def _on_white(picture: Image.Image) -> np.ndarray:
-    upright = ImageOps.exif_transpose(picture).convert("RGBA")
-    white = Image.new("RGBA", upright.size, "white")
-    return np.asarray(Image.alpha_composite(white, upright))[..., :3].copy()
-
-
-def _decode(path: Path, data: np.ndarray) -> np.ndarray:
-    """Decode an opaque picture by OpenCV, which is faster than Pillow and applies the EXIF orientation."""
-    try:
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR)
-    except cv2.error:  # a side of more than a million pixels
-        image = None
-    if image is None:
-        raise UserError(f"{path}: cannot be read as a photo (damaged, or a format that OpenCV does not know)")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+        with reading(path) as stream:
+            size = upright_size(open_header(stream))
+            for start, end in MARKERS:
+                stream.seek(-len(end), os.SEEK_END)
+                if stream.read() == end and beginning(stream, len(start)) == start:
+                    return size
+    except UserError:
+        pass  # decoding says what is wrong, or mends it
+    return read_photo(path).shape[:2]
 
 
 def photo_size(path: Path) -> tuple[int, int] | None:
-    """The (height, width) that a picture file states, before any rotation; None if it is not a picture."""
+    """The (height, width) that a picture file states, before any rotation, also where that is too large to be read.
+
+    None if it is not a picture.
+    """
     try:
-        with Image.open(path) as header:
-            return header.size[1], header.size[0]
-    except (OSError, ValueError, SyntaxError):
+        with reading(path) as stream:
+            size = open_header(stream).size
+    except OSError:
         return None
+    except UserError as error:
+        size = error.__cause__.size if isinstance(error.__cause__, LimitError) else None
+    return size and size[::-1]
 
 
 def is_large(path: Path) -> bool:
@@ -109,8 +149,46 @@ def is_photo(path: Path) -> bool:
 
 def photos_in(folder: Path, recursive: bool = False) -> list[Path]:
     """The photos in a folder, in order of their names; `recursive` includes its subfolders. Raises OSError."""
-    files = folder.rglob("*") if recursive else folder.iterdir()
-    return sorted(file for file in files if is_photo(file) and not file.is_dir())
+    return sorted(filter(is_photo, _files_in(folder, recursive)))
+
+
+def _files_in(folder: Path, recursive: bool) -> Iterator[Path]:
+    """The files in a folder that are not hidden, nor in a hidden folder. Raises OSError."""
+    for file in folder.rglob("*") if recursive else folder.iterdir():
+        is_hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+        if not is_hidden and file.name.lower() not in SYSTEM_FILES and not file.is_dir():
+            yield file
+
+
+def count_others(names: Iterable[Path]) -> str | None:
+    """Say how many of these files are not photos by their names, such as "3 files are not photos: 2 .mov, 1 .txt"."""
+    others = Counter(path.suffix.lower() or "without a suffix" for path in names if not is_photo(path))
+    if not others:
+        return None
+    kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items(), key=lambda item: -item[1]))
+    count = others.total()
+    return f"{count} file{'s are' if count > 1 else ' is'} not {'photos' if count > 1 else 'a photo'}: {kinds}"
+
+
+def passed_over(inputs: Sequence[Path], recursive: bool, leave_out: Path) -> list[str]:
+    """A line for each folder among `inputs` with files that `find_photos` passes over; hidden files do not count."""
+    lines = []
+    for folder in inputs:
+        try:
+            files = [] if not folder.is_dir() else _without(_files_in(folder, recursive), folder, leave_out)
+            line = count_others(files)
+        except OSError:  # find_photos reports it
+            continue
+        lines += [f"{folder}: {line}"] if line else []
+    return lines
+
+
+def _without(files: Iterable[Path], top: Path, leave_out: Path | None) -> list[Path]:
+    """The files found in folder `top` that are not in a folder of results inside it."""
+    results = real_path(leave_out) if leave_out else None
+    if results and real_path(top) in results.parents:
+        return [file for file in files if results not in real_path(file).parents]
+    return list(files)
 
 
 def find_photos(inputs: Sequence[Path], recursive: bool = False, leave_out: Path | None = None) -> Iterator[Path]:
@@ -133,9 +211,7 @@ def find_photos(inputs: Sequence[Path], recursive: bool = False, leave_out: Path
         else:
             yield path
             continue
-        results = real_path(leave_out) if leave_out else None
-        if results and real_path(top) in results.parents:
-            found = [file for file in found if results not in real_path(file).parents]
+        found = _without(found, top, leave_out)
         if not found:
             raise FileNotFoundError(f"{path}: no photos in it")
         yield from found

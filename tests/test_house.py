@@ -169,7 +169,7 @@ def test_scripts_are_flags_and_calls(name: str) -> None:
 
 
 def test_there_is_one_class_of_error_for_users() -> None:
-    """`web.visitors.UserMessage` is what a visitor of the page is told, and no error."""
+    """`UserMessage` is what a visitor of the page reads, and `LimitError` becomes a UserError in `headers.reading`."""
     found = {
         f"{module_of(path)}.{node.name}"
         for path in FILES
@@ -181,7 +181,7 @@ def test_there_is_one_class_of_error_for_users() -> None:
             or any(re.search(r"(Error|Exception)$", ast.unparse(base)) for base in node.bases)
         )
     }
-    assert found == {"hair.errors.UserError", "web.visitors.UserMessage"}
+    assert found == {"hair.errors.UserError", "hair.headers.LimitError", "web.visitors.UserMessage"}
 
 
 def moves_files(path: Path) -> bool:

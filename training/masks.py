@@ -1,23 +1,16 @@
 """Mask files, and whether a picture file is complete."""
 
-import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, cast
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from hair.errors import UserError
-from hair.photos import read_photo
+from hair.photos import check_photo, read_grey
 
 PROPORTIONS_TOLERANCE = 0.02  # by which a mask's proportions may differ from its photo's: rounding when it was resized
-PNG_SIGNATURE = b"\x89PNG"
-PNG_COLOR_TYPE = 25  # place of this byte in a PNG file
-PNG_WITH_ALPHA = (4, 6)  # its values for grey and RGB with transparency
-FILE_ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}  # by Pillow's name of the format
-EXIF_ORIENTATION = 274
-LYING = 5  # from this value of the orientation on, width and height are exchanged
 
 
 def read_mask(path: Path, shape: tuple[int, int]) -> np.ndarray:
@@ -47,18 +40,10 @@ def read_mask(path: Path, shape: tuple[int, int]) -> np.ndarray:
 
 
 def _decode(path: Path) -> np.ndarray:
-    """A mask file as grey uint8 or uint16 (H, W), 0 where a PNG is transparent. Raises UserError."""
-    try:
-        data = np.fromfile(path, np.uint8)  # not cv2.imread, which fails on TIFFs with an orientation
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read as a mask ({error.strerror})") from error
-    mask: np.ndarray | None = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH) if data.size else None
-    if mask is None or mask.dtype not in (np.uint8, np.uint16):
-        raise UserError(f"{path}: cannot be read as a mask")
-    if data[:4].tobytes() == PNG_SIGNATURE and data[PNG_COLOR_TYPE] in PNG_WITH_ALPHA:
-        opacity = np.asarray(cv2.imdecode(data, cv2.IMREAD_UNCHANGED))[..., -1]
+    """A mask file as grey uint8 or uint16 (H, W), upright, 0 where it is transparent. Raises UserError."""
+    with _user_errors(path):
+        mask, opacity = read_grey(path)
+    if opacity is not None:
         mask = np.where(opacity > np.iinfo(opacity.dtype).max // 2, mask, 0).astype(mask.dtype)
     return mask
 
@@ -70,7 +55,7 @@ def check_proportions(path: Path, mask: tuple[int, int], photo: tuple[int, int])
 
 
 def check_picture(path: Path) -> tuple[int, int]:
-    """Check that a picture file is complete; of JPEGs and PNGs only the first and the last bytes are read.
+    """Check that a picture file is complete; of JPEGs and PNGs that end as they should only the ends are read.
 
     Returns:
         The upright picture's (height, width).
@@ -78,22 +63,19 @@ def check_picture(path: Path) -> tuple[int, int]:
     Raises:
         UserError: missing, empty, not a picture, or cut off.
     """
+    with _user_errors(path):
+        try:
+            return check_photo(path)
+        except UserError as error:
+            raise UserError(f"{error}; replace or remove it") from error
+
+
+@contextmanager
+def _user_errors(path: Path) -> Iterator[None]:
+    """Turn what the system says of a file into a UserError."""
     try:
-        with Image.open(path) as picture:
-            end = FILE_ENDS.get(picture.format or "")
-            if end is None:  # other formats have to be decoded
-                return read_photo(path).shape[:2]
-            file = cast(IO[bytes], picture.fp)  # open until the picture is loaded
-            file.seek(-len(end), os.SEEK_END)
-            if file.read() != end:  # cut off, or something follows the picture, which is fine
-                file.seek(0)
-                picture.load()
-            width, height = picture.size
-            is_lying = picture.getexif().get(EXIF_ORIENTATION, 1) >= LYING
-            return (width, height) if is_lying else (height, width)
-    except UserError:
-        raise
+        yield
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: not a whole picture ({error}); replace or remove it") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error

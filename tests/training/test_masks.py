@@ -63,7 +63,7 @@ def test_a_jpeg_cut_off_is_found_and_one_with_a_tail_is_fine(tmp_path: Path) -> 
     path.write_bytes(whole + b"maker's notes")
     assert check_picture(path) == (64, 80)
     path.write_bytes(whole[:-300])
-    with pytest.raises(UserError, match=r"photo\.jpg: not a whole picture"):
+    with pytest.raises(UserError, match=r"photo\.jpg: cannot be read as a photo"):
         check_picture(path)
 
 
