@@ -25,11 +25,11 @@ import torch
 
 from hair import HairSegmenter, read_photo
 from hair.backends import load_torch_model, open_network
-from hair.cli import HelpFormatter, number, process_files, threads_for
+from hair.cli import HelpFormatter, name_results, number, process_files, threads_for
 from hair.colors import parse_color
 from hair.effects import Looks, draw_overlay
 from hair.errors import run
-from hair.files import encode_picture, write_png
+from hair.files import encode_picture, write_bytes, write_png
 from hair.geometry import preprocess
 from hair.results import Results
 from hair.segmenter import DEFAULT_WEIGHTS, sigmoid
@@ -69,6 +69,11 @@ def measure_process(weights: Path, rounds: int) -> None:
     print(f"python inference.py --num 1: {np.median(times[1:]):.2f} s, {peak}")
 
 
+def save_picture(path: Path, picture: np.ndarray) -> None:
+    """Write RGB uint8 (H, W, 3) in the format of the path's suffix, with the default quality."""
+    write_bytes(path, encode_picture(picture, path.suffix))
+
+
 def measure_large(weights: Path, rounds: int) -> None:
     """A 12-megapixel JPEG file to an overlay on disk, without loading the network, in steps."""
     segmenter = HairSegmenter(weights)
@@ -78,6 +83,7 @@ def measure_large(weights: Path, rounds: int) -> None:
         path = Path(name) / "large.jpg"
         cv2.imwrite(str(path), photo[..., ::-1])
         steps: dict[str, list[float]] = {"read": [], "network": [], "draw": [], "write": []}
+        formats: dict[str, list[float]] = {".jpg": [], ".webp": []}
         for _ in range(rounds + 1):
             marks = [time.perf_counter()]
             image = read_photo(path)
@@ -90,11 +96,18 @@ def measure_large(weights: Path, rounds: int) -> None:
             marks.append(time.perf_counter())
             for step, duration in zip(steps, np.diff(marks), strict=True):
                 steps[step].append(float(duration))
+            for suffix, times in formats.items():
+                times.append(seconds(partial(save_picture, path.with_suffix(suffix), overlay)))
     medians = {step: float(np.median(values[1:])) for step, values in steps.items()}
     opencv = np.median([seconds(partial(cv2.imencode, ".png", overlay)) for _ in range(rounds)])
     size = len(encode_picture(overlay)) / len(cv2.imencode(".png", overlay)[1])
     parts = ", ".join(f"{step} {value:.2f}" for step, value in medians.items())
     print(f"12 megapixels to overlay on disk, {segmenter.backend}: {sum(medians.values()):.2f} s ({parts})")
+    for suffix, times in formats.items():
+        total = sum(medians.values()) - medians["write"] + float(np.median(times[1:]))
+        share = len(encode_picture(overlay, suffix)) / len(encode_picture(overlay))
+        ratio = total / sum(medians.values())
+        print(f"  to {suffix} instead of PNG: {total:.2f} s, {ratio:.2f} × the time, {share:.2f} × the size")
     print(f"  PNG on disk {opencv / medians['write']:.1f} × as fast as OpenCV's in memory, {size:.2f} × its size")
 
 
@@ -115,7 +128,8 @@ def measure_overlap(weights: Path, count: int) -> None:
         }
         segmenter = HairSegmenter(weights, threads=threads_for(paths))
         kinds, looks = ("overlay", "mask"), Looks(segmenter.threshold, parse_color("auburn"))
-        call = partial(process_files, paths, segmenter, Results(kinds, looks), VideoPlan(kinds, looks), output)
+        results, plan = Results(kinds, looks), VideoPlan(kinds, looks)
+        call = partial(process_files, name_results(paths, output), segmenter, results, plan)
         with contextlib.redirect_stdout(None):
             together = seconds(call)
     parts = ", ".join(f"{step} {value:.2f}" for step, value in steps.items())

@@ -2,8 +2,9 @@
 
 import argparse
 import math
+import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -15,21 +16,26 @@ from hair.backends import BACKENDS, cores
 from hair.colors import parse_color
 from hair.effects import Looks
 from hair.errors import UserError, run
-from hair.files import result_names
-from hair.photos import find_inputs
-from hair.results import KINDS, Results, segment_file
+from hair.files import QUALITY, STANDARD_INPUT, folders_below, result_names, results_among
+from hair.photos import find_inputs, passed_over
+from hair.results import ENDINGS, FORMATS, KINDS, PICTURES, Results, are_there, segment_file, segment_to_stream
 from hair.segmenter import HairSegmenter
-from hair.video import VideoPlan, is_video, segment_video
+from hair.video import ALPHA_FORMATS, VideoPlan, is_video, segment_video
+from hair.video import ENDINGS as VIDEO_ENDINGS
 
 USAGE = """Find the hair in photos and videos.
 
     hair me.jpg                                       # result/me_overlay.png and result/me_mask.png
     hair me.jpg holiday/ "*.png" clip.mp4 --save overlay alpha json
     hair me.jpg --save recolor --color auburn
+    hair holiday/ --recursive --format jpg --skip_existing
+    hair - --save alpha --output - < me.jpg > hair.png
 """
 WORKERS = 3  # photos at a time: one is read and one is written while the network runs
 MANY = 16  # from this many photos on, each worker runs the network on its own share of the cores
 SMOOTHEST = 0.95
+ALL_KINDS = tuple(dict.fromkeys((*KINDS, *VIDEO_ENDINGS)))  # of results, for photos and videos
+ALL_ENDINGS = (*ENDINGS, *(end.replace("FORMAT", name) for end in VIDEO_ENDINGS.values() for name in ALPHA_FORMATS))
 Number = TypeVar("Number", int, float)
 
 
@@ -90,23 +96,48 @@ def build_parser(usage: str = USAGE, demo: Path | None = None) -> argparse.Argum
     parser = argparse.ArgumentParser(description=usage, formatter_class=HelpFormatter)
     what = parser.add_argument_group("input")
     what.add_argument(
-        "photos", nargs="*", metavar="PATH", help="photos, folders, globs, videos or a camera's number, in any mix"
+        "photos",
+        nargs="*",
+        metavar="PATH",
+        help="photos, folders, globs, videos, a camera's number, or - for a photo on standard input; in any mix",
     )
     what.add_argument("--input", nargs="+", default=[], metavar="PATH", help="the same")
     if demo is not None:
         what.add_argument("--num", type=int, default=1, help="number of the demo photo, if no PATH is given")
-    what.add_argument("--recursive", action="store_true", help="include subfolders")
+    what.add_argument(
+        "--recursive", action="store_true", help="include subfolders, and keep them below the output folder"
+    )
+    what.add_argument(
+        "--max_pixels",
+        type=number(int, 1),
+        metavar="N",
+        help="process photos of more pixels at 1/2, 1/3, 1/4 ... of their size (JPEG: 1/2, 1/4, 1/8), to save memory",
+    )
     out = parser.add_argument_group("output")
     out.add_argument(
         "--save",
         nargs="+",
-        choices=KINDS,
+        choices=ALL_KINDS,
         default=["overlay", "mask"],
         metavar="KIND",
-        help=f"{' '.join(KINDS)} (default: overlay mask)",
+        help=f"{' '.join(ALL_KINDS)}; frames is for videos (default: overlay mask)",
     )
     out.add_argument("--color", default="auburn", help="colour of the dye: a name or #rrggbb")
     out.add_argument("--output_dir", type=Path, default=Path("result"), help="folder of the results")
+    out.add_argument("--output", metavar="-", help="with -: write one kind of result of one photo to standard output")
+    out.add_argument(
+        "--format",
+        choices=FORMATS,
+        default="png",
+        help="png, jpg or webp for pictures; masks are always PNG, cut-outs PNG or WebP because of their transparency",
+    )
+    out.add_argument("--quality", type=number(int, 1, 100), default=QUALITY, help="of JPEG and WebP, 1 to 100")
+    out.add_argument("--skip_existing", action="store_true", help="skip inputs whose results are all there")
+    out.add_argument(
+        "--keep_exif",
+        action="store_true",
+        help="copy the photo's EXIF to the pictures, without place, serial numbers, owner's name and thumbnail",
+    )
     how = parser.add_argument_group("network")
     how.add_argument("--weights", type=Path, help="a run folder or an exported file (default: the shipped weights)")
     add_network_flags(how)
@@ -118,6 +149,12 @@ def build_parser(usage: str = USAGE, demo: Path | None = None) -> argparse.Argum
         default=0.6,
         metavar="S",
         help="share of the last frame where the picture stands still, 0 to 0.95",
+    )
+    video.add_argument(
+        "--alpha_format",
+        choices=ALPHA_FORMATS,
+        default=ALPHA_FORMATS[0],
+        help="file of a video's --save alpha: mov (ProRes 4444, for editors) or webm (VP9, for browsers)",
     )
     return parser
 
@@ -138,35 +175,110 @@ def main(usage: str = USAGE, demo: Path | None = None) -> None:
     if not names and demo is None:
         parser.error("name a photo, a folder or a video")
     color = parse_color(args.color)
-    check_threshold(args.threshold)
-    if args.every < 1 or not 0 <= args.smooth <= SMOOTHEST:
-        raise UserError(f"--every counts from 1 and --smooth lies between 0 and {SMOOTHEST}")
-    if "" in names:  # an unset variable of the shell; Path would make the current folder of it
-        raise UserError("--input: an empty name")
+    check_flags(args, names)
     inputs = [Path(name) for name in names] or [Path(demo or "") / f"{args.num}.jpg"]
     files, missing = find_inputs(inputs, args.recursive, args.output_dir)
+    for line in passed_over(inputs, args.recursive, args.output_dir):
+        print(line, file=sys.stderr)
     if not files:
         raise FileNotFoundError("\nerror: ".join(missing))
-    segmenter = HairSegmenter(
-        weights=args.weights,
-        backend=args.backend,
-        device=args.device,
-        img_size=args.img_size,
-        tta=args.tta,
-        refine=args.refine,
-        multi_scale=args.multi_scale,
-        threads=threads_for(files),
-    )
-    args.output_dir.mkdir(parents=True, exist_ok=True)
-    looks = Looks(segmenter.threshold if args.threshold is None else args.threshold, color)
     kinds = tuple(dict.fromkeys(args.save))
-    plan = VideoPlan(kinds, looks, args.every, args.smooth)
-    failures = missing + process_files(files, segmenter, Results(kinds, looks), plan, args.output_dir)
+    if args.output is not None:
+        check_output(kinds[0], files, missing)
+    targets = name_results(files, args.output_dir, inputs if args.recursive else ())
+    if args.skip_existing and args.output is None:
+        targets = without_existing(targets, inputs, args)
+    failures = list(missing)
+    if targets:
+        segmenter = HairSegmenter(
+            weights=args.weights,
+            backend=args.backend,
+            device=args.device,
+            img_size=args.img_size,
+            tta=args.tta,
+            refine=args.refine,
+            multi_scale=args.multi_scale,
+            threads=threads_for(list(targets)),
+        )
+        looks = Looks(segmenter.threshold if args.threshold is None else args.threshold, color)
+        plan = VideoPlan(kinds, looks, args.every, args.smooth, args.alpha_format)
+        results = Results(
+            photo_kinds(list(targets), kinds), looks, args.max_pixels, args.format, args.quality, args.keep_exif
+        )
+        if args.output is not None:
+            print(segment_to_stream(files[0], sys.stdout.buffer, segmenter, results), file=sys.stderr)
+            return
+        args.output_dir.mkdir(parents=True, exist_ok=True)
+        failures += process_files(targets, segmenter, results, plan)
     if failures:
         count = len(files) + len(missing)
         if count > 1:
             failures.append(f"{len(failures)} of {count} inputs failed")
         raise UserError("\nerror: ".join(failures))
+
+
+def check_flags(args: argparse.Namespace, names: Sequence[str]) -> None:
+    """Raise UserError for flags and names of inputs that cannot be used."""
+    check_threshold(args.threshold)
+    if args.every < 1 or not 0 <= args.smooth <= SMOOTHEST:
+        raise UserError(f"--every counts from 1 and --smooth lies between 0 and {SMOOTHEST}")
+    if "" in names:  # an unset variable of the shell; Path would make the current folder of it
+        raise UserError("--input: an empty name")
+    if str(STANDARD_INPUT) in names and sys.stdin.isatty():
+        raise UserError("- is standard input, which is the terminal here; add < FILE")
+    if args.output is not None and args.output != "-":
+        raise UserError(f"--output {args.output}: only - is possible, for standard output; --output_dir names a folder")
+    if args.output is not None and len(set(args.save)) > 1:
+        raise UserError("--output - takes one kind of result: add --save with one of " + " ".join(KINDS))
+
+
+def check_output(kind: str, files: Sequence[Path], missing: Sequence[str]) -> None:
+    """Raise UserError for what cannot go to standard output: several inputs, a video, a picture to a terminal."""
+    if len(files) + len(missing) > 1:
+        raise UserError(f"--output - takes one photo, but {len(files) + len(missing)} inputs are given")
+    if is_video(files[0]):
+        raise UserError(f"--output - takes a photo, but {files[0]} is a video")
+    if kind in PICTURES and sys.stdout.isatty():
+        raise UserError("--output -: standard output is the terminal; add > FILE or | PROGRAM")
+
+
+def name_results(files: Sequence[Path], output_dir: Path, inputs: Sequence[Path] = ()) -> dict[Path, Path]:
+    """Choose where results go, see `files.result_names`; subfolders of those `inputs` that are folders are kept."""
+    folders = folders_below(files, inputs)
+    return dict(zip(files, result_names(files, output_dir, ALL_ENDINGS, folders), strict=True))
+
+
+def without_existing(targets: dict[Path, Path], inputs: Sequence[Path], args: argparse.Namespace) -> dict[Path, Path]:
+    """Those of the `targets` that `name_results` chose whose results are not all there; a line says how many are."""
+    # Results that an earlier run wrote beside its photos are no inputs, and must not change the photos' numbers.
+    made = results_among(targets, ALL_ENDINGS).difference(inputs)
+    files = [path for path in targets if path not in made]
+    targets = name_results(files, args.output_dir, inputs if args.recursive else ())
+    waiting = {path: name for path, name in targets.items() if not _is_done(path, name, args)}
+    if count := len(targets) - len(waiting):
+        print(f"{count} of {len(targets)} inputs skipped: their results are there")
+    return waiting
+
+
+def _is_done(path: Path, name: Path, args: argparse.Namespace) -> bool:
+    if path == STANDARD_INPUT or not path.exists():  # a camera's number, or a mistake that is to be reported
+        return False
+    if not is_video(path):
+        kinds = [kind for kind in args.save if kind in KINDS]
+        return bool(kinds) and are_there(name, path, kinds, args.format)
+    endings = [VIDEO_ENDINGS[kind].replace("FORMAT", args.alpha_format) for kind in args.save if kind in VIDEO_ENDINGS]
+    return bool(endings) and all(name.with_name(name.name + ending).exists() for ending in endings)
+
+
+def photo_kinds(files: Sequence[Path], kinds: Sequence[str]) -> tuple[str, ...]:
+    """The kinds of results that a photo can have; others are named, if there are photos. Raises UserError for none."""
+    fitting = tuple(kind for kind in kinds if kind in KINDS)
+    if len(fitting) < len(kinds) and not all(map(is_video, files)):
+        message = f"--save frames is for videos; a photo can be {', '.join(KINDS)}"
+        if not fitting:
+            raise UserError(message)
+        print(message, file=sys.stderr)
+    return fitting
 
 
 def threads_for(files: Sequence[Path]) -> int | None:
@@ -177,35 +289,32 @@ def threads_for(files: Sequence[Path]) -> int | None:
 
 
 def process_files(
-    files: Sequence[Path], segmenter: HairSegmenter, results: Results, plan: VideoPlan, output_dir: Path
+    targets: Mapping[Path, Path], segmenter: HairSegmenter, results: Results, plan: VideoPlan
 ) -> list[str]:
     """Segment photos, several at a time so that reading, network and writing overlap, then videos.
 
     Args:
-        files: photos and videos.
+        targets: photos and videos, each with the path of its results without ending, see `name_results`.
         segmenter: gives the probabilities.
         results: what to write of photos.
         plan: what to write of videos.
-        output_dir: where results go.
 
     Returns:
         An error message for each file that failed; a line about each of the others is printed.
     """
-    endings = [f"_{kind}.{suffix}" for kind, suffix in KINDS.items()] + [f"_{kind}.mp4" for kind in KINDS]
-    names = dict(zip(files, result_names(files, output_dir, endings), strict=True))
-    photos = [path for path in files if not is_video(path)]
+    photos = [path for path in targets if not is_video(path)]
     failures: list[str] = []
     one_large = threading.Lock()
     with ThreadPoolExecutor(WORKERS) as pool:
-        jobs = [pool.submit(segment_file, path, names[path], segmenter, results, one_large) for path in photos]
+        jobs = [pool.submit(segment_file, path, targets[path], segmenter, results, one_large) for path in photos]
         try:
             for path, job in zip(photos, jobs, strict=True):
                 _report(path, job.result, failures)
         except KeyboardInterrupt:
             pool.shutdown(cancel_futures=True)
             raise
-    for path in filter(is_video, files):
-        _report(path, partial(segment_video, path, names[path], segmenter, plan), failures)
+    for path in filter(is_video, targets):
+        _report(path, partial(segment_video, path, targets[path], segmenter, plan), failures)
     return failures
 
 
@@ -213,7 +322,7 @@ def _report(path: Path, job: Callable[[], str], failures: list[str]) -> None:
     """Print the line that a job returns, or add its error, which names the input, to `failures`."""
     try:
         line = job()
-    except (OSError, ValueError, MemoryError, cv2.error) as error:  # PyAV's errors on a damaged video are ValueErrors
+    except (OSError, UserError, MemoryError, cv2.error) as error:
         # A full disk's error may name no file, and OpenCV's has several lines.
         reason = " ".join(str(error).splitlines()) or type(error).__name__
         failures.append(reason if str(path) in reason else f"{path}: {reason}")

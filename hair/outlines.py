@@ -1,4 +1,4 @@
-"""Between masks and outlines: polygons of a mask, COCO, and polygons filled into a mask."""
+"""Between masks and outlines: polygons and run lengths of a mask, COCO, and polygons filled into a mask."""
 
 from collections.abc import Sequence
 
@@ -43,12 +43,38 @@ def box(mask: np.ndarray) -> list[int] | None:
     return list(found) if found[2] else None
 
 
-def coco(name: str, mask: np.ndarray) -> dict:
-    """A photo's hair as a COCO data set of one image, with one annotation unless there is no hair."""
+def run_lengths(mask: np.ndarray) -> dict:
+    """A mask as COCO's run-length encoding (RLE), which holds every pixel, with holes.
+
+    Uncompressed, as COCO's own files have it: pycocotools, Detectron2, torchvision, DALI and CVAT read it.
+
+    Args:
+        mask: bool or uint8 (H, W), non-zero where there is hair.
+
+    Returns:
+        `size` [H, W] and `counts`: down the columns, the numbers of pixels without, with, without … hair.
+    """
+    pixels = np.ascontiguousarray(mask.T, bool).ravel()
+    ends = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
+    counts = np.diff(ends, prepend=0, append=pixels.size).tolist()
+    return {"size": list(mask.shape), "counts": [0, *counts] if pixels[0] else counts}
+
+
+def coco(name: str, mask: np.ndarray, as_runs: bool = False) -> dict:
+    """A photo's hair as a COCO data set of one image, with one annotation unless there is no hair.
+
+    Args:
+        name: of the photo's file.
+        mask: bool or uint8 (H, W), non-zero where there is hair.
+        as_runs: write `run_lengths` instead of `polygons`.
+    """
     image = {"id": 1, "file_name": name, "width": mask.shape[1], "height": mask.shape[0]}
-    segmentation = [outline.ravel().tolist() for outline in polygons(mask)]
-    annotation = {"id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0, "area": int(np.count_nonzero(mask))}
-    annotations = [{**annotation, "bbox": box(mask), "segmentation": segmentation}] if segmentation else []
+    area = int(np.count_nonzero(mask))
+    segmentation: dict | list
+    segmentation = run_lengths(mask) if as_runs else [outline.ravel().tolist() for outline in polygons(mask)]
+    # Not a crowd even with run lengths: pycocotools would leave a crowd out of its scores.
+    annotation = {"id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0, "area": area}
+    annotations = [{**annotation, "bbox": box(mask), "segmentation": segmentation}] if area and segmentation else []
     return {"images": [image], "categories": [{"id": 1, "name": "hair"}], "annotations": annotations}
 
 

@@ -1,23 +1,38 @@
 """What is saved of a photo: pictures, outlines and facts as files."""
 
 import json
+import sys
+import tempfile
 import threading
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import cv2
 import numpy as np
 
 from hair.colors import color_name
 from hair.effects import Looks, draw
-from hair.files import write_bytes, write_png
+from hair.errors import UserError
+from hair.exif import read_exif
+from hair.files import QUALITY, STANDARD_INPUT, encode_picture, write_bytes
 from hair.outlines import box, coco
-from hair.photos import is_large, read_photo
+from hair.photos import Photo, is_large, open_photo
 from hair.segmenter import HairSegmenter
 
 PICTURES = ("overlay", "mask", "alpha", "recolor")
-KINDS = {**dict.fromkeys(PICTURES, "png"), "contour": "json", "json": "json"}  # kind of result to file name suffix
+TEXTS = ("contour", "rle", "json")
+KINDS = {**dict.fromkeys(PICTURES, "png"), **dict.fromkeys(TEXTS, "json")}  # kind of result to file name suffix
+FORMATS = ("png", "jpg", "webp")
+ENDINGS = (  # of all names of results, whatever the format
+    *(f"_{kind}.{suffix}" for kind in PICTURES for suffix in FORMATS),
+    *(f"_{kind}.json" for kind in TEXTS),
+)
+KEEP_TRANSPARENCY = ("alpha", "recolor")  # an overlay and a mask are to be seen everywhere
+OPAQUE = (".jpg", ".jpeg")  # photos that have no transparency to keep
+LONGEST_INPUT = 1 << 30  # bytes of a photo on standard input
 
 
 @dataclass(frozen=True)
@@ -27,10 +42,39 @@ class Results:
     Attributes:
         kinds: of KINDS.
         looks: of the pictures.
+        max_pixels: larger photos are processed at reduced size.
+        format: of FORMATS, for pictures. Masks are PNG always, and what has transparency is PNG or WebP.
+        quality: of JPEG and WebP, 1 to 100.
+        keep_exif: copy the photo's EXIF to the pictures, see `exif.read_exif`.
     """
 
     kinds: tuple[str, ...]
     looks: Looks
+    max_pixels: int | None = None
+    format: str = "png"
+    quality: int = QUALITY
+    keep_exif: bool = False
+
+
+def suffixes(kind: str, photo: Path, picture_format: str) -> set[str]:
+    """The suffixes that a photo's result may have, without a dot; two where the photo's transparency decides."""
+    if kind == "mask" or kind in TEXTS:
+        return {KINDS[kind]}
+    if picture_format != "jpg" or kind == "overlay":
+        return {picture_format}
+    return {"png"} if kind == "alpha" else {"jpg"} if photo.suffix.lower() in OPAQUE else {"jpg", "png"}
+
+
+def are_there(name: Path, photo: Path, kinds: Sequence[str], picture_format: str) -> bool:
+    """Whether a photo's results of all `kinds` exist, by their names; `name` is their path without ending."""
+    return all(
+        any(_path_of(name, kind, suffix).is_file() for suffix in suffixes(kind, photo, picture_format))
+        for kind in kinds
+    )
+
+
+def _path_of(name: Path, kind: str, suffix: str) -> Path:
+    return name.with_name(f"{name.name}_{kind}.{suffix}")
 
 
 def describe(name: str, image: np.ndarray, mask: np.ndarray) -> dict:
@@ -57,30 +101,63 @@ def describe(name: str, image: np.ndarray, mask: np.ndarray) -> dict:
     }
 
 
-def save_results(name: Path, source: str, photo: np.ndarray, probabilities: np.ndarray, results: Results) -> list[Path]:
+def draw_photo(kind: str, photo: Photo, probabilities: np.ndarray, looks: Looks) -> np.ndarray:
+    """Draw one kind of picture, see `effects.draw`; cut-outs and dyed hair keep the photo's own transparency."""
+    if photo.alpha is None or kind not in KEEP_TRANSPARENCY:
+        return draw(kind, photo.pixels, probabilities, looks)
+    picture = draw(kind, photo.colors, probabilities, looks)
+    alpha = photo.alpha if picture.shape[2] == 3 else cv2.multiply(picture[..., 3], photo.alpha, scale=1 / 255)
+    return np.dstack([picture[..., :3], alpha])
+
+
+def make_result(
+    kind: str, source: str, photo: Photo, probabilities: np.ndarray, results: Results, exif: bytes = b""
+) -> tuple[str, bytes]:
+    """Make one kind of result.
+
+    Args:
+        kind: of KINDS.
+        source: name of the photo's file, for the JSON files.
+        photo: as read.
+        probabilities: float32 (H, W) in [0, 1].
+        results: looks and format.
+        exif: for a picture, see `files.encode_picture`.
+
+    Returns:
+        The suffix, without a dot, and the content of a file. Raises UserError for a picture too large for its format.
+    """
+    if kind in PICTURES:
+        picture = draw_photo(kind, photo, probabilities, results.looks)
+        is_jpeg = results.format == "jpg"
+        suffix = "png" if picture.ndim == 2 or (is_jpeg and picture.shape[2] == 4) else results.format
+        return suffix, encode_picture(picture, f".{suffix}", results.quality, exif)
+    mask = probabilities >= results.looks.threshold
+    facts = describe(source, photo.pixels, mask) if kind == "json" else coco(source, mask, as_runs=kind == "rle")
+    text = json.dumps(facts, ensure_ascii=False) + "\n"
+    return KINDS[kind], text.encode(errors="backslashreplace")  # file names may be invalid UTF-8
+
+
+def save_results(
+    name: Path, source: str, photo: Photo, probabilities: np.ndarray, results: Results, exif: bytes = b""
+) -> list[Path]:
     """Write each kind of result as `<name>_<kind>.<suffix>`.
 
     Args:
         name: path without ending.
         source: name of the photo's file, for the JSON files.
-        photo: RGB uint8 (H, W, 3).
+        photo: as read.
         probabilities: float32 (H, W) in [0, 1].
         results: what to write.
+        exif: for the pictures, see `files.encode_picture`.
 
     Returns:
-        The files. Raises OSError.
+        The files. Raises OSError, or UserError for a picture too large for its format.
     """
     files = []
     for kind in results.kinds:
-        path = name.with_name(f"{name.name}_{kind}.{KINDS[kind]}")
-        if kind in PICTURES:
-            write_png(path, draw(kind, photo, probabilities, results.looks))
-        else:
-            mask = probabilities >= results.looks.threshold
-            facts = coco(source, mask) if kind == "contour" else describe(source, photo, mask)
-            text = json.dumps(facts, ensure_ascii=False) + "\n"
-            write_bytes(path, text.encode(errors="backslashreplace"))  # file names may be invalid UTF-8
-        files.append(path)
+        suffix, content = make_result(kind, source, photo, probabilities, results, exif)
+        files.append(_path_of(name, kind, suffix))
+        write_bytes(files[-1], content)
     return files
 
 
@@ -88,7 +165,7 @@ def segment_file(path: Path, name: Path, segmenter: HairSegmenter, results: Resu
     """Segment a photo from file to files.
 
     Args:
-        path: of the photo.
+        path: of the photo, or STANDARD_INPUT.
         name: of its results, see `save_results`.
         segmenter: gives the probabilities.
         results: what to write.
@@ -97,9 +174,55 @@ def segment_file(path: Path, name: Path, segmenter: HairSegmenter, results: Resu
     Returns:
         A line to print. Raises OSError or UserError, which name the file.
     """
-    with one_large if is_large(path) else nullcontext():
-        photo = read_photo(path)
-        probabilities = segmenter(photo)
-        files = save_results(name, path.name, photo, probabilities, results)
-        share = (probabilities >= results.looks.threshold).mean()
-        return f"{path}: {share:.1%} hair -> {' '.join(map(str, files))}"
+    with _as_file(path) as file, one_large if is_large(file) else nullcontext():
+        photo, exif = _read(path, file, results)
+        probabilities = segmenter(photo.pixels)
+        files = save_results(name, file.name, photo, probabilities, results, exif)
+        return f"{path}: {_share(probabilities, results)} hair -> {' '.join(map(str, files))}"
+
+
+def segment_to_stream(path: Path, stream: IO[bytes], segmenter: HairSegmenter, results: Results) -> str:
+    """Segment a photo and write its only kind of result to a stream. Returns and raises as `segment_file`."""
+    with _as_file(path) as file:
+        photo, exif = _read(path, file, results)
+        probabilities = segmenter(photo.pixels)
+        try:
+            _, content = make_result(results.kinds[0], file.name, photo, probabilities, results, exif)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
+    stream.write(content)
+    stream.flush()
+    return f"{path}: {_share(probabilities, results)} hair -> standard output"
+
+
+def _share(probabilities: np.ndarray, results: Results) -> str:
+    return f"{(probabilities >= results.looks.threshold).mean():.1%}"
+
+
+def _read(path: Path, file: Path, results: Results) -> tuple[Photo, bytes]:
+    """Read a photo that the user named `path`, and the EXIF for its results; remarks are printed."""
+    photo = open_photo(file, results.max_pixels)
+    exif = read_exif(file) if results.keep_exif else b""
+    notes = photo.notes if exif is not None else (*photo.notes, "its EXIF cannot be read and is left out")
+    for note in notes:
+        print(f"{path}: {note}", file=sys.stderr)
+    return photo, exif or b""
+
+
+@contextmanager
+def _as_file(path: Path) -> Iterator[Path]:
+    """The file that a path names; for STANDARD_INPUT a temporary one with its content. Errors name the path."""
+    if path != STANDARD_INPUT:
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "stdin"
+        with file.open("wb") as copy:
+            while block := sys.stdin.buffer.read(1 << 20):
+                copy.write(block)
+                if copy.tell() > LONGEST_INPUT:
+                    raise UserError(f"{path}: more than {LONGEST_INPUT >> 20} MB on standard input")
+        try:
+            yield file
+        except (UserError, OSError) as error:
+            raise UserError(str(error).replace(str(file), str(path))) from error

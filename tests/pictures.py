@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from hair import HairSegmenter
-from hair.cli import process_files
+from hair.cli import name_results, process_files
 from hair.effects import Looks
 from hair.results import Results
 from hair.video import VideoPlan
@@ -51,10 +51,12 @@ def process(
     output_dir: Path,
     kinds: tuple[str, ...] = ("mask", "json"),
     segmenter: HairSegmenter | None = None,
+    **options: object,
 ) -> list[str]:
     """Results of photos and videos as the command line writes them; returns the failures."""
     plan = VideoPlan(kinds, LOOKS, every=1, smooth=0)
-    return process_files(files, segmenter or Bright(), Results(kinds, LOOKS), plan, output_dir)
+    results = Results(kinds, LOOKS, **options)
+    return process_files(name_results(files, output_dir), segmenter or Bright(), results, plan)
 
 
 def encoded(picture: Image.Image, kind: str, **options: object) -> bytes:

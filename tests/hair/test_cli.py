@@ -1,6 +1,7 @@
 """The command line of `hair` and of `inference.py`: flags, exit statuses and what goes where."""
 
 import argparse
+import io
 import json
 import os
 import subprocess
@@ -18,7 +19,7 @@ from hair import UserError, cli
 from hair.errors import run
 from hair.results import KINDS
 from tests.conftest import ROOT
-from tests.pictures import GOOD, Bright, one_line, write
+from tests.pictures import GOOD, SIZE, Bright, one_line, write
 
 # `cli`, the fixture that runs a script, goes by the name of the module: the tests below have it as a parameter.
 command_line = cli
@@ -173,6 +174,256 @@ def test_many_photos_share_the_cores_between_workers(monkeypatch: pytest.MonkeyP
     assert command_line.threads_for(photos) == 8 // command_line.WORKERS
     assert command_line.threads_for(photos[1:]) is None
     assert command_line.threads_for([*photos, Path("clip.mp4")]) is None
+
+
+# ---------------------------------------------------------------------------------------------------- results
+
+
+@pytest.fixture
+def holiday(tmp_path: Path) -> Path:
+    """Photos of one name in several folders, as phones and cameras make them."""
+    for folder in ("a", "b", "b/c"):
+        write(tmp_path / "holiday" / folder, {"IMG_0001.jpg": GOOD["머리 사진 1.jpg"]})
+    write(tmp_path / "holiday", {"IMG_0001.jpg": GOOD["머리 사진 1.jpg"]})
+    return tmp_path / "holiday"
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_recursive_keeps_folders(hair: Callable[..., None], holiday: Path, tmp_path: Path) -> None:
+    hair("holiday", "--recursive", "--save", "overlay")
+    expected = ["IMG_0001", "a/IMG_0001", "b/IMG_0001", "b/c/IMG_0001"]
+    assert files_in(tmp_path / "result") == sorted(f"{name}_overlay.png" for name in expected)
+    hair("holiday/b", "holiday/a/IMG_0001.jpg", "--recursive", "--save", "mask", "--output_dir", "named")
+    names = ["IMG_0001", "IMG_0001-2", "c/IMG_0001"]
+    assert files_in(tmp_path / "named") == sorted(f"{name}_mask.png" for name in names)
+    hair("holiday/*", "--recursive", "--save", "mask", "--output_dir", "glob")
+    assert files_in(tmp_path / "glob") == sorted(f"{name}_mask.png" for name in expected)
+
+
+def test_without_recursive_equal_names_get_numbers(hair: Callable[..., None], holiday: Path, tmp_path: Path) -> None:
+    hair("holiday/a", "holiday/b", "--save", "mask")
+    assert files_in(tmp_path / "result") == ["IMG_0001-2_mask.png", "IMG_0001_mask.png"]
+
+
+def test_recursive_into_the_folder_itself(hair: Callable[..., None], holiday: Path) -> None:
+    before = files_in(holiday)
+    for _ in range(2):
+        hair("holiday", "--recursive", "--save", "mask", "--output_dir", "holiday", "--skip_existing")
+        results = [name.replace(".jpg", "_mask.png") for name in before]
+        assert files_in(holiday) == sorted(before + results)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["holiday", "--recursive"],
+        ["holiday/a", "holiday/b"],
+        ["holiday/a", "holiday/b", "--output_dir", "holiday/b"],
+        ["holiday/b/IMG_0001.jpg", "holiday/a/IMG_0001.jpg", "--format", "jpg"],
+        ["holiday", "--recursive", "--format", "webp", "--save", "alpha", "recolor", "contour", "json"],
+        ["holiday", "--recursive", "--format", "jpg", "--save", "alpha", "recolor", "rle"],
+    ],
+)
+def test_a_second_run_skips_what_is_there(
+    hair: Callable[..., None], holiday: Path, monkeypatch: pytest.MonkeyPatch, capsys, flags: list[str]
+) -> None:
+    hair(*flags, "--skip_existing")
+    first = {path: path.stat().st_mtime_ns for path in holiday.parent.rglob("*") if path.is_file()}
+    count = len(capsys.readouterr().out.splitlines())
+    monkeypatch.setattr(command_line, "HairSegmenter", lambda **_: pytest.fail("nothing is left to do"))
+    hair(*flags, "--skip_existing")
+    assert {path: path.stat().st_mtime_ns for path in holiday.parent.rglob("*") if path.is_file()} == first
+    assert capsys.readouterr().out == f"{count} of {count} inputs skipped: their results are there\n"
+
+
+def test_a_second_run_skips_videos(hair: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    clip = cv2.VideoWriter(str(tmp_path / "clip.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, SIZE[::-1])
+    for _ in range(3):
+        clip.write(np.full((*SIZE, 3), 200, np.uint8))
+    clip.release()
+    write(tmp_path, {"clip.jpg": GOOD["png.jpg"]})
+    for flags in (["--save", "overlay", "mask"], ["--save", "mask", "json"]):
+        hair("clip.avi", "clip.jpg", *flags)
+        capsys.readouterr()
+        hair("clip.avi", "clip.jpg", *flags, "--skip_existing")
+        assert capsys.readouterr().out == "2 of 2 inputs skipped: their results are there\n"
+    hair("clip.avi", "--save", "recolor", "--skip_existing")
+    assert (tmp_path / "result" / "clip_recolor.mp4").is_file()
+
+
+def test_only_what_is_missing_is_made_and_under_its_own_number(
+    hair: Callable[..., None], holiday: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    folders = ["holiday/a", "holiday/b", "holiday/b/c"]
+    hair(*folders)
+    result = tmp_path / "result"
+    (result / "IMG_0001-2_mask.png").unlink()
+    before = {path.name: path.stat().st_mtime_ns for path in result.iterdir()}
+    capsys.readouterr()
+    hair(*folders, "--skip_existing")
+    skipped, line = capsys.readouterr().out.splitlines()
+    assert skipped.startswith("2 of 3 inputs skipped") and line.startswith("holiday/b/IMG_0001.jpg: ")
+    after = {path.name: path.stat().st_mtime_ns for path in result.iterdir()}
+    assert set(after) == {*before, "IMG_0001-2_mask.png"}
+    assert {name for name in before if before[name] != after[name]} == {"IMG_0001-2_overlay.png"}
+
+
+def test_another_format_or_kind_is_not_skipped(hair: Callable[..., None], holiday: Path, tmp_path: Path) -> None:
+    hair("holiday/a", "--save", "overlay")
+    hair("holiday/a", "--save", "overlay", "recolor", "--format", "jpg", "--skip_existing")
+    hair("holiday/a", "--save", "overlay", "json", "--skip_existing")
+    names = ["overlay.png", "overlay.jpg", "recolor.jpg", "json.json"]
+    assert files_in(tmp_path / "result") == sorted(f"IMG_0001_{name}" for name in names)
+
+
+def test_mistakes_are_reported_though_all_else_is_skipped(hair: Callable[..., None], holiday: Path) -> None:
+    hair("holiday/a")
+    with pytest.raises(SystemExit) as stop:
+        hair("holiday/a", "none.jpg", "*.bmp", "--skip_existing")
+    assert [line.partition(": ")[0] for line in stop.value.code.splitlines()] == ["error"] * 3
+    assert "none.jpg: no such file" in stop.value.code and "2 of 3 inputs failed" in stop.value.code
+
+
+def test_a_photo_called_like_a_result_is_not_skipped_where_it_is_named(
+    hair: Callable[..., None], tmp_path: Path
+) -> None:
+    write(tmp_path, {"me.jpg": GOOD["png.jpg"], "me_mask.png": GOOD["png.jpg"]})
+    hair("me.jpg", "me_mask.png", "--output_dir", ".", "--save", "mask", "--skip_existing")
+    assert files_in(tmp_path) == ["me-2_mask.png", "me.jpg", "me_mask.png", "me_mask_mask.png"]
+
+
+# ---------------------------------------------------------------------------------------------------- pipes
+
+
+@pytest.fixture
+def piped(tmp_path: Path, weights: Path) -> Callable[..., subprocess.CompletedProcess]:
+    """Run the command in a process of its own, with bytes for its standard input and from its standard output."""
+
+    def call(*flags: object, data: bytes = b"") -> subprocess.CompletedProcess:
+        command = [sys.executable, str(ROOT / "inference.py"), "--weights", str(weights), "--backend", "onnx"]
+        command += map(str, flags)
+        return subprocess.run(command, cwd=tmp_path, input=data, capture_output=True, timeout=300)
+
+    return call
+
+
+def test_pipes(piped, tmp_path: Path) -> None:
+    done = piped("-", "--save", "alpha", "--output", "-", data=GOOD["turned 6 RGB.jpg"])
+    picture = Image.open(io.BytesIO(done.stdout))
+    assert (picture.format, picture.mode, picture.size) == ("PNG", "RGBA", SIZE[::-1])
+    assert done.returncode == 0 and list(tmp_path.glob("result*")) == []
+    assert done.stderr.decode().startswith("-: ") and done.stderr.decode().endswith(" hair -> standard output\n")
+
+
+@pytest.fixture
+def stdin_stdout(hair: Callable[..., None], monkeypatch: pytest.MonkeyPatch, capfdbinary) -> Callable[..., tuple]:
+    """As `piped`, in this process and by `Bright`: (what went to standard output, standard error as text)."""
+
+    def call(*flags: object, data: bytes = b"") -> tuple[bytes, str]:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+        hair(*flags)
+        sys.stdout.flush()
+        out, err = capfdbinary.readouterr()
+        return out, err.decode()
+
+    return call
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_goes_to_standard_output(stdin_stdout, tmp_path: Path, kind: str) -> None:
+    for name in ("png", "jpg", "webp"):
+        flags = ("--save", kind, "--format", name)
+        out, err = stdin_stdout("--input", "-", *flags, "--output", "-", data=GOOD["png.jpg"])
+        assert not (tmp_path / "result").exists()
+        assert len(err.splitlines()) == 1 and err.startswith("-: ")
+        line, _ = stdin_stdout("-", *flags, "--output_dir", "files", data=GOOD["png.jpg"])
+        file = Path(line.decode().split(" -> ")[1].strip())
+        assert file.name.startswith(f"stdin_{kind}.") and line.decode().startswith("-: ")
+        assert out == (tmp_path / file).read_bytes()
+        if kind in ("contour", "rle", "json"):
+            facts = json.loads(out)
+            assert (facts if kind == "json" else facts["images"][0])["width"] == SIZE[1]
+        else:
+            assert Image.open(io.BytesIO(out)).size == SIZE[::-1]
+
+
+def test_a_file_goes_to_standard_output_too(stdin_stdout, tmp_path: Path) -> None:
+    write(tmp_path, {"me.png": GOOD["png.jpg"]})
+    out, err = stdin_stdout("me.png", "--save", "overlay", "--output", "-", "--format", "jpg", "--skip_existing")
+    assert Image.open(io.BytesIO(out)).format == "JPEG" and err.startswith("me.png: ")
+
+
+def test_standard_input_beside_files(stdin_stdout, tmp_path: Path) -> None:
+    write(tmp_path, {"me.png": GOOD["png.jpg"]})
+    for _ in range(2):  # another photo may come in the second time
+        out, _ = stdin_stdout("me.png", "-", "--save", "mask", "json", "--skip_existing", data=GOOD["png.jpg"])
+        assert b"-: " in out
+    assert files_in(tmp_path / "result") == [f"{stem}_{end}" for stem in ("me", "stdin") for end in ENDS]
+    assert json.loads((tmp_path / "result" / "stdin_json.json").read_text())["file"] == "stdin"
+
+
+ENDS = ("json.json", "mask.png")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["-", "--output", "-"], "--output - takes one kind"),
+        (["-", "--output", "-", "--save", "mask", "json"], "--output - takes one kind"),
+        (["-", "a.png", "--output", "-", "--save", "mask"], "takes one photo, but 2 inputs are given"),
+        (["a.png", "none*.jpg", "--output", "-", "--save", "mask"], "takes one photo, but 2 inputs are given"),
+        ([".", "--output", "-", "--save", "mask"], "takes one photo, but 2 inputs are given"),
+        (["clip.mp4", "--output", "-", "--save", "mask"], "clip.mp4 is a video"),
+        (["0", "--output", "-", "--save", "mask"], "0 is a video"),
+        (["a.png", "--output", "found", "--save", "mask"], "--output found: only - is possible"),
+        (["none.jpg", "--output", "-", "--save", "mask"], "none.jpg: no such file"),
+        (["-", "--output", "-", "--save", "mask"], "error: -: cannot be read as a photo"),
+        (["-"], "error: -: cannot be read as a photo"),
+    ],
+)
+def test_mistakes_with_pipes_are_one_line(stdin_stdout, tmp_path: Path, capfdbinary, flags, message: str) -> None:
+    write(tmp_path, {"a.png": GOOD["png.jpg"], "b.png": GOOD["png.jpg"]})
+    for data in (b"", b"no photo", GOOD["png.jpg"][:60]) if flags[0] == "-" else (b"",):
+        with pytest.raises(SystemExit) as stop:
+            stdin_stdout(*flags, data=data)
+        one_line(stop, message)
+        sys.stdout.flush()
+        assert capfdbinary.readouterr() == (b"", b"")
+
+
+class Terminal(io.TextIOWrapper):
+    """A terminal in the place of standard input or output."""
+
+    def __init__(self) -> None:
+        super().__init__(io.BytesIO())
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_is_no_place_for_pictures(hair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, {"a.png": GOOD["png.jpg"]})
+    monkeypatch.setattr(sys, "stdin", Terminal())
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    for flags, message in (
+        (("a.png", "--save", "mask", "--output", "-"), "standard output is the terminal"),
+        (("-", "--save", "json"), "standard input, which is the terminal"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            hair(*flags)
+        one_line(stop, message)
+    hair("a.png", "--save", "json", "--output", "-")
+    assert json.loads(sys.stdout.buffer.getvalue())["file"] == "a.png", "text is for a terminal, too"
+
+
+def test_standard_input_has_an_end(stdin_stdout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hair.results.LONGEST_INPUT", 100)
+    with pytest.raises(SystemExit) as stop:
+        stdin_stdout("-", "--save", "json", "--output", "-", data=GOOD["png.jpg"])
+    one_line(stop, "-: more than")
 
 
 # ---------------------------------------------------------------------------------------------------- run

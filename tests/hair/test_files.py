@@ -1,6 +1,7 @@
 """Files are written whole or not at all, and no result takes the place of an input or of another result."""
 
 import errno
+import io
 import threading
 from pathlib import Path
 
@@ -11,7 +12,18 @@ from PIL import Image
 
 from hair import UserError, files
 from hair.errors import run
-from hair.files import atomic, new_folder, result_names, write_bytes, write_json, write_png
+from hair.files import (
+    STANDARD_INPUT,
+    atomic,
+    encode_picture,
+    folders_below,
+    new_folder,
+    result_names,
+    results_among,
+    write_bytes,
+    write_json,
+    write_png,
+)
 from tests.pictures import become_nobody, one_line, small_disk
 
 LONGEST = 255  # bytes of a file's name, in most file systems
@@ -144,6 +156,59 @@ def test_a_png_is_to_others_what_was_written(tmp_path: Path, shape: tuple[int, .
         assert cv2.imdecode(np.fromfile(tmp_path / "머리.png", np.uint8), cv2.IMREAD_UNCHANGED).shape == shape
 
 
+@pytest.fixture
+def picture() -> np.ndarray:
+    """Smooth colours with a thin saturated line, as an overlay has."""
+    y, x = np.mgrid[:90, :120]
+    picture = np.dstack([x * 2, y * 2, 255 - x * 2]).astype(np.uint8)
+    picture[40:42] = (255, 0, 110)
+    return picture
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp"])
+def test_jpeg_and_webp_are_small_and_close(picture: np.ndarray, suffix: str) -> None:
+    sizes = []
+    for quality, error in ((30, 15), (92, 5)):
+        data = encode_picture(picture, suffix, quality)
+        stored = Image.open(io.BytesIO(data))
+        assert stored.format == {".jpg": "JPEG", ".webp": "WEBP"}[suffix] and stored.mode == "RGB"
+        assert np.abs(np.asarray(stored).astype(int) - picture).mean() < error
+        sizes.append(len(data))
+    assert sizes[0] < sizes[1] < picture.size / 3
+    assert encode_picture(picture, suffix) == data, "92 is the default"
+
+
+def test_jpeg_keeps_the_colour_of_thin_lines(picture: np.ndarray) -> None:
+    stored = np.asarray(Image.open(io.BytesIO(encode_picture(picture, ".jpg"))))
+    assert np.abs(stored[40:42].astype(int) - picture[40:42]).mean() < 12, "colours lost resolution"
+
+
+def test_webp_keeps_transparency(picture: np.ndarray) -> None:
+    clear = np.dstack([picture, np.arange(90 * 120).reshape(90, 120).astype(np.uint8)])
+    stored = np.asarray(Image.open(io.BytesIO(encode_picture(clear, ".webp"))))
+    assert np.array_equal(stored[..., 3], clear[..., 3])
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+def test_exif_is_put_into_a_picture_without_changing_its_pixels(picture: np.ndarray, suffix: str) -> None:
+    exif = Image.Exif()
+    exif[271] = "Maker"
+    tiff = exif.tobytes().removeprefix(b"Exif\0\0")
+    plain, tagged = (encode_picture(picture, suffix, exif=data) for data in (b"", tiff))
+    stored = Image.open(io.BytesIO(tagged))
+    assert dict(stored.getexif()) == {271: "Maker"} and not Image.open(io.BytesIO(plain)).getexif()
+    assert np.array_equal(np.asarray(stored), np.asarray(Image.open(io.BytesIO(plain))))
+    assert np.array_equal(cv2.imdecode(np.frombuffer(tagged, np.uint8), 1)[..., ::-1], np.asarray(stored))
+
+
+@pytest.mark.parametrize(("suffix", "length"), [(".webp", 16_383), (".jpg", 65_500)])
+def test_a_picture_too_large_for_its_format_is_one_line(suffix: str, length: int) -> None:
+    picture = np.zeros((1, length + 1, 3), np.uint8)
+    with pytest.raises(UserError, match=rf"{suffix}.* {length} .*--format png"):
+        encode_picture(picture, suffix)
+    assert encode_picture(picture[:, :length], suffix)
+
+
 # ---------------------------------------------------------------------------------------------------- names
 
 
@@ -172,3 +237,39 @@ def test_many_photos_of_one_name_are_named_at_once(tmp_path: Path, monkeypatch: 
     inputs = [tmp_path / str(number) / "front.jpg" for number in range(50)]
     assert result_names(inputs, tmp_path, ["_mask.png"])[-1].name == "front-50"
     assert len(inputs) <= len(looked_up) < 4 * len(inputs)
+
+
+def test_results_are_kept_in_folders_and_only_there_get_numbers(tmp_path: Path) -> None:
+    inputs = [tmp_path / folder / name for folder, name in (("a", "1.jpg"), ("b", "1.jpg"), ("a", "1.png"))]
+    folders = [path.relative_to(tmp_path).parent for path in inputs]
+    names = result_names(inputs, tmp_path / "out", ["_mask.png"], folders)
+    assert [name.relative_to(tmp_path / "out").as_posix() for name in names] == ["a/1", "b/1", "a/1-2"]
+    (beside,) = result_names([tmp_path / "a" / "1.jpg"], tmp_path, [".jpg"], [Path("a")])
+    assert beside == tmp_path / "a" / "1-2", "no result replaces an input, in a folder either"
+    assert result_names([STANDARD_INPUT], tmp_path, ["_mask.png"]) == [tmp_path / "stdin"]
+
+
+def test_folders_below_what_was_named(tmp_path: Path) -> None:
+    for folder in ("a/b", "c"):
+        (tmp_path / folder).mkdir(parents=True)
+    files = [tmp_path / name for name in ("1.jpg", "a/2.jpg", "a/b/3.jpg", "c/4.jpg")]
+
+    def below(*inputs: str) -> list[str]:
+        return [folder.as_posix() for folder in folders_below(files, [tmp_path / name for name in inputs])]
+
+    assert below(".") == below("*") == below("**/*.jpg") == [".", "a", "a/b", "c"]
+    assert below("a", "c") == [".", ".", "b", "."]
+    assert below("a", ".") == [".", ".", "b", "c"], "the input that comes first has found the file"
+    assert below(".", "a/b/3.jpg") == [".", "a", ".", "c"], "files that are named lie flat"
+    assert folders_below([tmp_path / "x" / ".." / "1.jpg"], [tmp_path / "*" / ".." / "1.jpg"]) == [Path()]
+    assert folders_below([Path("a/2.jpg"), Path("1.jpg")], [Path()]) == [Path("a"), Path()]
+
+
+def test_results_beside_their_photos_are_known(tmp_path: Path) -> None:
+    endings = ["_mask.png", "_overlay.jpg"]
+    mine = [tmp_path / name for name in ("me.jpg", "me-2.jpg", "you_mask.png", "me_mask.jpg", "_mask.png")]
+    made = [tmp_path / name for name in ("me_mask.png", "ME_overlay.JPG", "me-3_mask.png", "me_mask_mask.png")]
+    elsewhere = tmp_path / "x" / "me_mask.png"
+    names = dict.fromkeys([*mine, *made, elsewhere])
+    names = dict.fromkeys(names, tmp_path / "any")
+    assert results_among(names, endings) == set(made)

@@ -2,8 +2,9 @@
 
 import cv2
 import numpy as np
+import pytest
 
-from hair.outlines import coco, polygons, rasterise
+from hair.outlines import coco, polygons, rasterise, run_lengths
 
 SQUARE = [(1, 1), (3, 1), (3, 3), (1, 3)]
 
@@ -72,3 +73,37 @@ def test_rasterise_clips_far_away_points() -> None:
     assert rasterise([huge], (7, 9)).all()
     assert not rasterise([huge + np.float32(3e30)], (7, 9)).any()
     assert not rasterise([], (7, 9)).any()
+
+
+def of_runs(runs: dict) -> np.ndarray:
+    """The mask of a run-length encoding, as COCO's definition says: down the columns, beginning with no hair."""
+    height, width = runs["size"]
+    values = np.arange(len(runs["counts"])) % 2
+    return np.repeat(values, runs["counts"]).reshape(width, height).T.astype(bool)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (7, 1), (30, 41)])
+def test_run_lengths_give_every_pixel_back(shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    for mask in (np.zeros(shape, bool), np.ones(shape, bool), *(rng.random((3, *shape)) < 0.5)):
+        runs = run_lengths(mask)
+        assert np.array_equal(of_runs(runs), mask)
+        assert sum(runs["counts"]) == mask.size and all(count > 0 for count in runs["counts"][1:])
+        assert run_lengths(mask.astype(np.uint8) * 255) == runs
+
+
+def test_run_lengths_as_pycocotools_writes_them() -> None:
+    mask = np.array([[1, 0, 0], [1, 1, 0]], bool)
+    assert run_lengths(mask) == {"size": [2, 3], "counts": [0, 2, 1, 1, 2]}
+    assert run_lengths(mask & False)["counts"] == [6]
+
+
+def test_coco_keeps_holes_in_run_lengths() -> None:
+    mask = np.zeros((120, 160), np.uint8)
+    cv2.ellipse(mask, (70, 60), (50, 45), 0, 0, 360, 1, -1)
+    cv2.ellipse(mask, (60, 62), (20, 25), 0, 0, 360, 0, -1)  # a face within the hair
+    (annotation,) = coco("a.jpg", mask, as_runs=True)["annotations"]
+    (outlined,) = coco("a.jpg", mask)["annotations"]
+    assert np.array_equal(of_runs(annotation["segmentation"]), mask)
+    assert {**annotation, "segmentation": 0} == {**outlined, "segmentation": 0} and annotation["iscrowd"] == 0
+    assert coco("a.jpg", mask * 0, as_runs=True)["annotations"] == []

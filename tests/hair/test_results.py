@@ -11,8 +11,20 @@ from PIL import Image
 
 from hair.files import result_names
 from hair.photos import find_photos
-from hair.results import KINDS, PICTURES, describe
-from tests.pictures import BAD, GOOD, SIZE, Bright, agreement, become_nobody, process, small_disk, write
+from hair.results import ENDINGS, FORMATS, KINDS, PICTURES, TEXTS, are_there, describe
+from tests.pictures import (
+    BAD,
+    GOOD,
+    SIZE,
+    Bright,
+    agreement,
+    become_nobody,
+    encoded,
+    process,
+    small_disk,
+    turned,
+    write,
+)
 
 
 def test_photos_in_every_form_give_right_masks(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
@@ -29,7 +41,8 @@ def test_photos_in_every_form_give_right_masks(tmp_path: Path, capfd: pytest.Cap
     facts = [json.loads(Path(f"{name}_json.json").read_text()) for name in names]
     assert [fact["file"] for fact in facts] == list(GOOD)
     assert {(fact["height"], fact["width"]) for fact in facts} == {SIZE}
-    assert capfd.readouterr().err == ""
+    remarks = [line for line in capfd.readouterr().err.splitlines() if "animated" not in line]
+    assert remarks == []
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 10_000), (10_000, 1), (2, 900), (31, 33)])
@@ -107,3 +120,101 @@ def test_every_kind_is_a_file_of_its_own_form(tmp_path: Path, head: np.ndarray) 
     assert json.loads((tmp_path / "me_json.json").read_text())["width"] == 96
     mask = cv2.imread(str(tmp_path / "me_mask.png"), cv2.IMREAD_UNCHANGED)
     assert set(np.unique(mask)) == {0, 255}
+
+
+FORMS = {  # by --format: the file name suffix and Pillow's format of each kind of picture
+    "png": dict.fromkeys(PICTURES, ("png", "PNG")),
+    "jpg": {**dict.fromkeys(PICTURES, ("jpg", "JPEG")), "mask": ("png", "PNG"), "alpha": ("png", "PNG")},
+    "webp": {**dict.fromkeys(PICTURES, ("webp", "WEBP")), "mask": ("png", "PNG")},
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_formats_of_pictures(tmp_path: Path, head: np.ndarray, name: str) -> None:
+    Image.fromarray(head).save(tmp_path / "me.png")
+    assert process([tmp_path / "me.png"], tmp_path / "out", tuple(KINDS), format=name) == []
+    suffixes = {kind: suffix for kind, (suffix, _) in FORMS[name].items()} | dict.fromkeys(TEXTS, "json")
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {f"me_{kind}.{suffix}" for kind, suffix in suffixes.items()}
+    assert {ending for ending in ENDINGS if f"me{ending}" in written} == {file[2:] for file in written}
+    for kind, (suffix, form) in FORMS[name].items():
+        picture = Image.open(tmp_path / "out" / f"me_{kind}.{suffix}")
+        mode = {"mask": "L", "alpha": "RGBA"}.get(kind, "RGB")
+        assert (picture.format, picture.mode, picture.size) == (form, mode, (96, 96))
+    assert set(np.unique(np.asarray(Image.open(tmp_path / "out" / "me_mask.png")))) == {0, 255}
+    assert are_there(tmp_path / "out" / "me", tmp_path / "me.png", tuple(KINDS), name)
+
+
+def test_transparency_stays_png_beside_jpegs(tmp_path: Path) -> None:
+    write(tmp_path, {"me.png": GOOD["alpha.png"]})
+    kinds = ("overlay", "recolor", "alpha")
+    assert process([tmp_path / "me.png"], tmp_path / "out", kinds, format="jpg") == []
+    written = {path.name: Image.open(path).mode for path in (tmp_path / "out").iterdir()}
+    assert written == {"me_overlay.jpg": "RGB", "me_recolor.png": "RGBA", "me_alpha.png": "RGBA"}
+    assert are_there(tmp_path / "out" / "me", tmp_path / "me.png", kinds, "jpg")
+
+
+def test_quality(tmp_path: Path, head: np.ndarray) -> None:
+    Image.fromarray(head).save(tmp_path / "me.png")
+    sizes = {}
+    for quality in (20, 92):
+        for name in ("jpg", "webp"):
+            out = tmp_path / str(quality)
+            assert process([tmp_path / "me.png"], out, ("overlay",), format=name, quality=quality) == []
+            sizes[name, quality] = (out / f"me_overlay.{name}").stat().st_size
+    assert sizes["jpg", 20] < sizes["jpg", 92] and sizes["webp", 20] < sizes["webp", 92]
+
+
+def test_whether_results_are_there_goes_by_their_names(tmp_path: Path) -> None:
+    photo, name = tmp_path / "me.png", tmp_path / "out" / "me"
+    write(tmp_path / "out", {"me_overlay.png": b"", "me_mask.png": b"", "me_recolor.png": b"", "me_json.json": b""})
+    assert are_there(name, photo, ("overlay", "mask", "recolor", "json"), "png")
+    assert not are_there(name, photo, ("overlay", "alpha"), "png")
+    assert not are_there(name, photo, ("overlay",), "jpg") and not are_there(name, photo, ("overlay",), "webp")
+    assert are_there(name, photo, ("recolor",), "jpg"), "a photo with transparency stays PNG"
+    assert not are_there(name, photo.with_suffix(".jpg"), ("recolor",), "jpg")
+    (tmp_path / "out" / "me_alpha.png").mkdir()
+    assert not are_there(name, photo, ("alpha",), "png"), "a folder is no result"
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_exif_is_kept_on_request(tmp_path: Path, name: str) -> None:
+    stored, exif = turned(6)
+    exif.update({271: "Maker", 34853: {1: "N"}})
+    (tmp_path / "me.jpg").write_bytes(encoded(stored, "JPEG", exif=exif))
+    kinds = ("overlay", "mask", "alpha", "recolor")
+    assert process([tmp_path / "me.jpg"], tmp_path / "kept", kinds, format=name, keep_exif=True) == []
+    assert process([tmp_path / "me.jpg"], tmp_path / "none", kinds, format=name) == []
+    for file in (tmp_path / "kept").iterdir():
+        picture = Image.open(file)
+        found = picture.getexif()
+        assert (found[271], found[274]) == ("Maker", 1) and 34853 not in found
+        assert picture.size == SIZE[::-1], "upright"
+        assert not Image.open(tmp_path / "none" / file.name).getexif()
+        assert np.array_equal(np.asarray(picture), np.asarray(Image.open(tmp_path / "none" / file.name)))
+
+
+def test_broken_exif_is_left_out_with_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    write(tmp_path, {"me.png": GOOD["png.jpg"]})
+    monkeypatch.setattr("hair.results.read_exif", lambda path: None)
+    assert process([tmp_path / "me.png"], tmp_path, ("overlay",), keep_exif=True) == []
+    assert capsys.readouterr().err == f"{tmp_path / 'me.png'}: its EXIF cannot be read and is left out\n"
+    assert (tmp_path / "me_overlay.png").is_file()
+
+
+def test_run_lengths_are_a_kind(tmp_path: Path) -> None:
+    write(tmp_path, {"me.png": GOOD["png.jpg"]})
+    assert process([tmp_path / "me.png"], tmp_path, ("rle", "mask")) == []
+    (annotation,) = json.loads((tmp_path / "me_rle.json").read_text())["annotations"]
+    mask = np.asarray(Image.open(tmp_path / "me_mask.png")) > 0
+    runs = annotation["segmentation"]
+    values = np.arange(len(runs["counts"])) % 2
+    assert np.array_equal(np.repeat(values, runs["counts"]).reshape(SIZE[::-1]).T, mask)
+
+
+def test_a_photo_too_large_for_webp_is_one_line(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((1, 16_384, 3), np.uint8)).save(tmp_path / "me.png")
+    (failure,) = process([tmp_path / "me.png"], tmp_path, ("overlay",), format="webp")
+    assert failure.startswith(f"{tmp_path / 'me.png'}: too large for .webp")
