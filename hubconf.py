@@ -1,16 +1,14 @@
-"""For torch.hub: `torch.hub.load("<owner>/<repository>", "hair_segmenter")`; weights come with the repository.
+"""For torch.hub: `torch.hub.load("<owner>/<repository>", "hair_segmenter")`; the weights come with the repository."""
 
-The files here import each other by plain names (`utils`, `models`, …): modules of yours with such names are in the way.
-"""
-
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from inference import HairSegmenter
+    from hair import HairSegmenter
 
-dependencies = ["torch", "cv2", "numpy", "PIL", "isal", "onnxruntime"]  # hair_model needs all of requirements.txt
+dependencies = ["cv2", "numpy", "PIL", "isal", "onnxruntime", "tqdm"]  # hair_model also needs torch and SMP
 
 
 def hair_segmenter(weights: str | None = None, **options: Any) -> "HairSegmenter":
@@ -18,18 +16,18 @@ def hair_segmenter(weights: str | None = None, **options: Any) -> "HairSegmenter
 
     Args:
         weights: a run folder or an exported file; the shipped weights if None.
-        options: as `inference.HairSegmenter` takes them: backend, device, img_size, tta, refine, multi_scale.
+        options: those of `hair.HairSegmenter`: backend, device, img_size, tta, refine, multi_scale.
 
     Raises:
-        FileNotFoundError, ValueError: weights that are missing or cannot be loaded.
+        FileNotFoundError, hair.UserError: weights that are missing or cannot be loaded.
     """
-    from inference import HairSegmenter
+    from hair import HairSegmenter
 
     return HairSegmenter(weights, **options)
 
 
 def hair_model(weights: str | None = None) -> "nn.Module":
-    """The network alone, a torch module in eval mode, to be trained further.
+    """The network alone, a torch module in eval mode, for further training.
 
     It goes from float32 (N, 3, H, W), normalised by the mean and std in the `config.json` of the weights, H and W
     multiples of 32, to logits (N, 1, H, W).
@@ -38,11 +36,9 @@ def hair_model(weights: str | None = None) -> "nn.Module":
         weights: a run folder; the shipped one if None.
 
     Raises:
-        utils.UserError: weights that are missing or cannot be loaded.
+        hair.UserError: weights that are missing or cannot be loaded.
     """
-    from pathlib import Path
+    from hair.backends import load_torch_model
+    from hair.segmenter import DEFAULT_WEIGHTS
 
-    from inference import DEFAULT_WEIGHTS
-    from models import load_model
-
-    return load_model(Path(weights or DEFAULT_WEIGHTS))[0]
+    return load_torch_model(Path(weights or DEFAULT_WEIGHTS))[0]

@@ -1,0 +1,276 @@
+"""A file of weights becomes a function from prepared photos to logits, by ONNX Runtime, OpenVINO or PyTorch.
+
+PyTorch and OpenVINO are imported only for a file that needs them.
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import queue
+import warnings
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnxruntime
+
+from hair.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+BACKENDS = ("auto", "onnx", "openvino", "torch")
+READERS = {".onnx": ("onnx", "openvino"), ".xml": ("openvino",), ".torchscript": ("torch",)}  # by suffix of the file
+METADATA = "hair"  # key, in an exported file, of the JSON with img_size, mean, std, threshold, decoder, made_from
+FACTS = "_hair"  # the same in a run folder's config.json; SMP ignores keys that begin with an underscore
+
+
+def cores() -> int:
+    """How many processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Network:
+    """Runs a network. Threads may share one.
+
+    Attributes:
+        backend: `onnx`, `openvino` or `torch`.
+        facts: as stored with the weights: img_size, mean, std, threshold; of an exported file also fixed_size, the
+            only size that it takes, or None; decoder; made_from, a fingerprint of the weights.
+    """
+
+    backend: str
+    facts: dict
+
+    def __call__(self, photos: np.ndarray) -> np.ndarray:
+        """Float32 (N, 3, S, S), normalised, to logits float32 (N, 1, S, S). Raises UserError where that fails."""
+        try:
+            return self._run(photos)
+        except Exception as error:  # out of memory, above all; each backend raises its own kinds
+            reason = _first_line(error)
+            raise UserError(
+                f"{self.backend} cannot run the network on an input of {photos.shape} ({reason})"
+            ) from error
+
+    def _run(self, photos: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+
+class OnnxNetwork(Network):
+    """An `.onnx` file run by ONNX Runtime, each call on `threads` cores. Raises UserError."""
+
+    backend = "onnx"
+
+    def __init__(self, path: Path, device: str = "auto", threads: int | None = None) -> None:
+        providers = ["CPUExecutionProvider"]
+        if device in ("auto", "cuda") and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+            providers.insert(0, "CUDAExecutionProvider")
+        elif device not in ("auto", "cpu"):
+            raise UserError(f"--device {device}: this ONNX Runtime has no such device; try --backend torch")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or 0  # 0: all cores
+        # Threads that spin while they wait would take the cores from reading and writing.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=providers)
+        except Exception as error:  # the kinds that ONNX Runtime raises are not public
+            raise UserError(f"{path}: cannot be loaded as ONNX ({_first_line(error)})") from error
+        self._name = self._session.get_inputs()[0].name
+        self.facts = parse_facts(path, self._session.get_modelmeta().custom_metadata_map.get(METADATA))
+
+    def _run(self, photos: np.ndarray) -> np.ndarray:
+        return self._session.run(None, {self._name: photos})[0]
+
+
+class OpenvinoNetwork(Network):
+    """An `.onnx` or `.xml` file run by OpenVINO, each call on `threads` cores. Raises UserError.
+
+    `precision` is OpenVINO's name for one, such as "f32".
+    """
+
+    backend = "openvino"
+
+    def __init__(
+        self, path: Path, device: str = "auto", precision: str | None = None, threads: int | None = None
+    ) -> None:
+        try:
+            import openvino
+        except ImportError as error:
+            raise UserError(f"{path}: needs OpenVINO: pip install openvino") from error
+        core = openvino.Core()
+        place = "CPU" if device == "auto" else device.upper()
+        settings: dict[str, str | int | bool] = {"PERFORMANCE_HINT": "LATENCY"}
+        if precision is not None:
+            settings["INFERENCE_PRECISION_HINT"] = precision
+        calls_at_once = 1
+        if threads is not None and place == "CPU":
+            calls_at_once = max(1, cores() // threads)
+            # Pinned, the threads of several compiled models would share the first core.
+            settings |= {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
+        try:
+            graph = core.read_model(path)
+            self._compile = partial(core.compile_model, graph, place, settings)
+            first = self._compile().create_infer_request()
+        except RuntimeError as error:
+            raise UserError(f"{path}: OpenVINO cannot run it on {place} ({_first_line(error)})") from error
+        # An ONNX file's metadata arrive under "framework".
+        keys = [METADATA] if path.suffix == ".xml" else ["framework", METADATA]
+        self.facts = parse_facts(path, graph.get_rt_info(keys).astype(str) if graph.has_rt_info(keys) else None)
+        # A compiled model runs one call at a time, on its own cores: for calls on few cores there are as many models as
+        # the cores allow. The last in is the first out: None, a model not yet compiled, waits until all others work.
+        self._idle = queue.LifoQueue[Any]()
+        for _ in range(calls_at_once - 1):
+            self._idle.put(None)
+        self._idle.put(first)
+
+    def _run(self, photos: np.ndarray) -> np.ndarray:
+        request = self._idle.get()
+        try:
+            if request is None:
+                request = self._compile().create_infer_request()
+            return request.infer({0: photos}, share_inputs=True)[0].copy()
+        finally:
+            self._idle.put(request)
+
+
+class TorchNetwork(Network):
+    """A torch module, in eval mode, from (N, 3, S, S) to logits. Raises UserError for a device that is not there."""
+
+    backend = "torch"
+
+    def __init__(self, model: "nn.Module", facts: dict, device: str = "auto") -> None:
+        self._device = torch_device(device)
+        self._model, self.facts = model.to(self._device), facts
+
+    def _run(self, photos: np.ndarray) -> np.ndarray:
+        import torch
+
+        with torch.inference_mode():
+            batch = torch.from_numpy(photos).to(self._device, memory_format=torch.channels_last)
+            return self._model(batch).float().cpu().numpy()
+
+
+def open_network(
+    path: Path,
+    backend: str = "auto",
+    device: str = "auto",
+    precision: str | None = None,
+    threads: int | None = None,
+) -> Network:
+    """Load a network.
+
+    Args:
+        path: a run folder (its `config.json` and `model.safetensors`), or an `.onnx`, `.xml` or `.torchscript` file.
+        backend: one of BACKENDS; `auto` gives ONNX files to OpenVINO where it is installed, else to ONNX Runtime.
+        device: `auto`, `cpu`, or another that the backend has.
+        precision: of OpenVINO: `f32`, `bf16` …; what the processor does fastest if None.
+        threads: CPU cores for one call of ONNX Runtime or OpenVINO; all if None. Fewer are for calling from several
+            threads at once.
+
+    Raises:
+        FileNotFoundError: no such file.
+        UserError: a file that cannot be loaded or that the backend does not read; an unknown device.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file")
+    chosen = _choose_backend(path, backend, device)
+    if chosen == "onnx":
+        return OnnxNetwork(path, device, threads)
+    if chosen == "openvino":
+        return OpenvinoNetwork(path, device, precision, threads)
+    if not find_spec("torch"):
+        raise UserError(f"{path}: needs PyTorch: pip install -r requirements.txt")
+    model, facts = _load_folder(path) if path.is_dir() else _load_torchscript(path)
+    return TorchNetwork(model, facts, device)
+
+
+def _choose_backend(path: Path, backend: str, device: str) -> str:
+    fitting = ("torch",) if path.is_dir() else READERS.get(path.suffix, ())
+    if backend not in ("auto", *fitting):
+        raise UserError(f"{path}: --backend {backend} does not read it; {' or '.join(fitting) or 'none'} does")
+    if not fitting:
+        raise UserError(f"{path}: neither a run folder nor a file of export.py ({', '.join(READERS)})")
+    if backend != "auto":
+        return backend
+    if "openvino" in fitting and device in ("auto", "cpu") and find_spec("openvino"):
+        return "openvino"  # on CPUs up to three times as fast, a quarter of a second more to start
+    return fitting[0]
+
+
+def torch_device(name: str) -> "torch.device":
+    """A torch device; `auto` takes CUDA, then MPS, then the CPU. Raises UserError for a device that is not there."""
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"--device {name} cannot be used here ({reason}); try --device cpu") from error
+
+
+def load_torch_model(folder: Path) -> "tuple[nn.Module, dict]":
+    """Load a run folder by SMP: the network in eval mode, channels_last, and its facts. Raises UserError."""
+    config = folder / "config.json"
+    if not config.is_file():
+        raise UserError(f"{folder}: no config.json; a run folder of train_korean.py or train_celeb.py has one")
+    import segmentation_models_pytorch as smp
+    import torch
+
+    try:
+        facts = dict(json.loads(config.read_text(encoding="utf-8")).get(FACTS, {}))
+        # huggingface_hub prints where it loads from, and SMP warns at length before it raises
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
+            model = smp.from_pretrained(folder, encoder_weights=None)
+    except Exception as error:  # a cut off file or one of another model: SMP, safetensors and torch raise many kinds
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(f"{folder}: not a model that can be loaded ({reason})") from error
+    return model.eval().to(memory_format=torch.channels_last), facts
+
+
+def _load_folder(folder: Path) -> "tuple[nn.Module, dict]":
+    model, facts = load_torch_model(folder)
+    return model, parse_facts(folder / "config.json", json.dumps(facts))
+
+
+def _load_torchscript(path: Path) -> "tuple[nn.Module, dict]":
+    import torch
+
+    extra = {METADATA: ""}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch calls TorchScript deprecated, and still reads it
+            model = torch.jit.load(path, map_location="cpu", _extra_files=extra)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"{path}: cannot be loaded as TorchScript ({_first_line(error)})") from error
+    return model, parse_facts(path, extra[METADATA])
+
+
+def parse_facts(path: Path, text: str | bytes | None) -> dict:
+    """The preprocessing facts in a file's metadata. Raises UserError where they are missing or incomplete."""
+    try:
+        facts = json.loads(text or "{}")
+        if not isinstance(facts, dict):
+            raise ValueError("its facts are not a table")
+        if missing := {"img_size", "mean", "std", "threshold"} - facts.keys():
+            raise ValueError(f"no {', '.join(sorted(missing))} in it")
+    except ValueError as error:
+        raise UserError(f"{path}: not written by this project ({error})") from error
+    return facts
+
+
+def fingerprint(path: Path) -> str:
+    """A short hash of a weights file; an exported file keeps it as `made_from`."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def _first_line(error: Exception) -> str:
+    lines = (line.strip() for line in str(error).splitlines())
+    # OpenVINO begins with the place in its own source.
+    return next((line for line in lines if line and not line.startswith("Exception from")), type(error).__name__)

@@ -1,0 +1,28 @@
+"""The one class of error that a user can mend, and how scripts report it."""
+
+import os
+import sys
+from collections.abc import Callable
+
+
+class UserError(ValueError):
+    """Something that the user can mend. Its message is one line that names the file or flag and the way out."""
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a script's `main` and end the process with the right exit status.
+
+    A `UserError` or `OSError` becomes one line on standard error and exit status 1; Ctrl-C is exit status 130.
+    """
+    if hasattr(sys.stdout, "reconfigure"):  # file names may hold characters that the terminal's encoding lacks
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        main()
+    except BrokenPipeError:  # the reader, such as `| head`, has closed the pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except (UserError, OSError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

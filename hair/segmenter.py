@@ -1,0 +1,180 @@
+"""HairSegmenter: from a photo to each pixel's probability of being hair."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from hair.backends import BACKENDS, Network, fingerprint, open_network
+from hair.effects import refine_edges
+from hair.errors import UserError
+from hair.geometry import crops_around, letterbox, preprocess, restore
+from hair.photos import read_photo
+
+PACKAGE = Path(__file__).resolve().parent
+INSTALLED_WEIGHTS = PACKAGE / "weights" / "wild"  # where the wheel has them
+DEFAULT_WEIGHTS = (
+    INSTALLED_WEIGHTS if INSTALLED_WEIGHTS.is_dir() else PACKAGE.parent / "weights/timm-tf_efficientnet_lite0_Unet_wild"
+)
+TTA_SCALES = (1, 0.75, 1.25)
+SUSPECTED_BESIDE = 0.1  # probability of a first look beside which a closer look may add hair
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Logits to probabilities, without overflow for large negative ones."""
+    return 0.5 * (np.tanh(0.5 * logits) + 1)
+
+
+class HairSegmenter:
+    """A trained network that takes a photo and gives each pixel's probability of being hair. Threads may share one.
+
+    Args:
+        weights: a run folder, with `config.json` and `model.safetensors` or `model.onnx`; or a file of `export.py`
+            (`.onnx`, `.xml`, `.torchscript`). None takes the weights that come with the project.
+        backend: `onnx`, `openvino` (both read `model.onnx`), `torch`, or `auto`: ONNX where the file is there, by
+            OpenVINO if that is installed, else by ONNX Runtime; torch for a folder without one.
+        device: `auto`, `cpu`, or another that the backend has (`cuda`, `mps`; `gpu` of OpenVINO).
+        img_size: the photo's longer side, in pixels, as the network sees it; a multiple of 32. None takes the size
+            that it was trained at.
+        tta: average over the photo, its mirror image, and both at 3/4 and 5/4 of the size: better, six times slower.
+        refine: align the hair's edges with the photo's (see `effects.refine_edges`).
+        multi_scale: look closer where the first look suspects heads that fill little of the photo.
+        threads: CPU cores for one call of ONNX Runtime or OpenVINO; None takes all. For many photos, several threads
+            that call and share the cores are faster than one that has them all.
+
+    Attributes:
+        backend: the one chosen.
+        facts: what is stored with the weights.
+        img_size: as above.
+        threshold: probability from which a pixel counts as hair, as stored with the weights.
+
+    Raises:
+        FileNotFoundError: no such weights.
+        UserError: weights that cannot be loaded, a backend that is not installed, an unknown device, a wrong size.
+    """
+
+    def __init__(  # noqa: PLR0913 (public: users set these by name)
+        self,
+        weights: str | Path | None = None,
+        backend: str = "auto",
+        device: str = "auto",
+        img_size: int | None = None,
+        tta: bool = False,
+        refine: bool = False,
+        multi_scale: bool = True,
+        threads: int | None = None,
+    ) -> None:
+        if backend not in BACKENDS:
+            raise UserError(f"--backend {backend}: choose from {', '.join(BACKENDS)}")
+        if threads is not None and threads < 1:
+            raise UserError(f"threads: {threads} is not a number of cores")
+        path = Path(weights) if weights is not None else DEFAULT_WEIGHTS
+        opener = _open_folder if path.is_dir() else open_network
+        self._network = opener(path, backend, device, threads=threads)
+        self.facts = self._network.facts
+        self.backend = self._network.backend
+        self.threshold: float = self.facts["threshold"]
+        self.img_size = self.facts["img_size"] if img_size is None else img_size
+        self.tta, self.refine, self.multi_scale = tta, refine, multi_scale
+        fixed = self.facts.get("fixed_size")
+        if not isinstance(self.img_size, int) or self.img_size < 32 or self.img_size % 32:
+            raise UserError(f"--img_size {self.img_size} is not a multiple of 32")
+        if fixed and self.img_size != fixed:
+            raise UserError(f"{path}: was exported for --img_size {fixed} only")
+        scales = TTA_SCALES if tta and not fixed else (1,)
+        sizes = (max(32, round(self.img_size * scale / 32) * 32) for scale in scales)
+        self._sizes = list(dict.fromkeys(sizes))  # small sizes may be equal
+
+    def __call__(self, image: np.ndarray | str | Path) -> np.ndarray:
+        """Segment one photo.
+
+        Args:
+            image: RGB uint8 (H, W, 3), or a file's path.
+
+        Returns:
+            float32 (H, W) in [0, 1], at the photo's own size.
+
+        Raises:
+            FileNotFoundError, UserError: an unreadable file, or an array of another form.
+        """
+        return self.predict_batch([image])[0]
+
+    def predict_batch(self, images: Sequence[np.ndarray | str | Path]) -> list[np.ndarray]:
+        """Segment several photos, of any sizes, in one run of the network, which pays on a GPU.
+
+        Args:
+            images: RGB uint8 (H, W, 3) or paths; all of them are in memory at once.
+
+        Returns:
+            One float32 (H, W) in [0, 1] each, in the same order.
+
+        Raises:
+            FileNotFoundError, UserError: an unreadable file, or an array of another form.
+        """
+        photos = [image if isinstance(image, np.ndarray) else read_photo(image) for image in images]
+        for photo in photos:
+            if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3 or not photo.size:
+                raise UserError(f"a photo is RGB uint8 (H, W, 3), not {photo.dtype} {photo.shape}")
+        if not photos:
+            return []
+        squares = self._predict_squares(photos)
+        return [self._finish(photo, square) for photo, square in zip(photos, squares, strict=True)]
+
+    def _predict_squares(self, photos: Sequence[np.ndarray]) -> np.ndarray:
+        """Probabilities float32 (N, S, S) of photos in their squares."""
+        total, looks = np.zeros((len(photos), self.img_size, self.img_size), np.float32), 0
+        for size in self._sizes:
+            inputs = np.stack([preprocess(photo, size, self.facts["mean"], self.facts["std"]) for photo in photos])
+            for mirrored in (False, True) if self.tta else (False,):
+                batch = np.ascontiguousarray(inputs[..., ::-1]) if mirrored else inputs
+                found = sigmoid(self._network(batch)[:, 0])
+                found = found[..., ::-1] if mirrored else found
+                if size != self.img_size:
+                    found = np.stack([cv2.resize(one, (self.img_size,) * 2) for one in np.ascontiguousarray(found)])
+                total, looks = total + found, looks + 1
+        return total / np.float32(looks)
+
+    def _finish(self, photo: np.ndarray, square: np.ndarray) -> np.ndarray:
+        """From a first look's (S, S) to the photo's size, with closer looks and refined edges."""
+        full = restore(square, photo.shape)
+        if self.multi_scale:
+            small = square[letterbox(photo.shape[0], photo.shape[1], self.img_size)]
+            for crop in crops_around(small, photo.shape):
+                self._look_closer(photo[crop], full[crop])
+        return refine_edges(photo, full, self.img_size) if self.refine else full
+
+    def _look_closer(self, photo: np.ndarray, probabilities: np.ndarray) -> None:
+        """Improve the probabilities of a part of a photo, in place.
+
+        A closer look may add hair beside what the first one saw. Elsewhere both must agree: texture that fills a crop
+        is easily taken for hair.
+        """
+        closer = np.ascontiguousarray(photo)
+        found = restore(self._predict_squares([closer])[0], closer.shape)
+        reach = 2 * (max(closer.shape) // 16) + 1
+        suspected = (probabilities >= SUSPECTED_BESIDE).astype(np.uint8)
+        beside = cv2.dilate(suspected, np.ones((reach, reach), np.uint8))
+        probabilities[:] = np.where(beside, found, np.minimum(probabilities, found))
+
+
+def _open_folder(folder: Path, backend: str, device: str, threads: int | None) -> Network:
+    """Open a run folder: its `model.onnx` where there is one and the backend allows it, else by PyTorch."""
+    onnx, tensors = folder / "model.onnx", folder / "model.safetensors"
+    wants_onnx = backend in ("onnx", "openvino")
+    if wants_onnx and not onnx.is_file():
+        raise FileNotFoundError(f"{onnx}: no such file; python export.py --weights {folder} makes it")
+    # ONNX Runtime and OpenVINO are the fastest on CPUs; other devices are PyTorch's unless the user says otherwise.
+    may_use_onnx = backend == "auto" and onnx.is_file() and (device in ("auto", "cpu") or not tensors.is_file())
+    if wants_onnx or may_use_onnx:
+        network = open_network(onnx, backend, device, threads=threads)
+        made_from = network.facts.get("made_from")
+        if not tensors.is_file() or made_from in (None, fingerprint(tensors)):
+            return network
+        if wants_onnx:
+            raise UserError(f"{onnx}: is older than {tensors.name}; python export.py --weights {folder} renews it")
+        print(f"{onnx}: is older than {tensors.name}, which is used instead; export.py renews it", file=sys.stderr)
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"{folder}: no config.json; --weights names the run folder of a training script")
+    return open_network(folder, "torch", device)
