@@ -13,6 +13,7 @@ import cv2
 
 from hair.backends import BACKENDS, cores
 from hair.colors import parse_color
+from hair.cutout import read_background
 from hair.effects import Looks
 from hair.errors import UserError, run
 from hair.files import result_names
@@ -26,6 +27,7 @@ USAGE = """Find the hair in photos and videos.
     hair me.jpg                                       # result/me_overlay.png and result/me_mask.png
     hair me.jpg holiday/ "*.png" clip.mp4 --save overlay alpha json
     hair me.jpg --save recolor --color auburn
+    hair me.jpg --save alpha --background beach.jpg   # the hair cut out, before a picture, a colour or blur
 """
 WORKERS = 3  # photos at a time: one is read and one is written while the network runs
 MANY = 16  # from this many photos on, each worker runs the network on its own share of the cores
@@ -105,6 +107,7 @@ def build_parser(usage: str = USAGE, demo: Path | None = None) -> argparse.Argum
         help=f"{' '.join(KINDS)} (default: overlay mask)",
     )
     out.add_argument("--color", default="auburn", help="colour of the dye: a name or #rrggbb")
+    out.add_argument("--background", help="of the cut-out: a colour, a picture's file, or blur (default: transparent)")
     out.add_argument("--output_dir", type=Path, default=Path("result"), help="folder of the results")
     how = parser.add_argument_group("network")
     how.add_argument("--weights", type=Path, help="a run folder or an exported file (default: the shipped weights)")
@@ -137,6 +140,9 @@ def main(usage: str = USAGE, demo: Path | None = None) -> None:
     if not names and demo is None:
         parser.error("name a photo, a folder or a video")
     color = parse_color(args.color)
+    background = None if args.background is None else read_background(args.background)
+    if background is not None and "alpha" not in args.save:
+        raise UserError("--background is for --save alpha")
     check_threshold(args.threshold)
     if args.every < 1 or not 0 <= args.smooth <= SMOOTHEST:
         raise UserError(f"--every counts from 1 and --smooth lies between 0 and {SMOOTHEST}")
@@ -157,7 +163,7 @@ def main(usage: str = USAGE, demo: Path | None = None) -> None:
         threads=threads_for(files),
     )
     args.output_dir.mkdir(parents=True, exist_ok=True)
-    looks = Looks(segmenter.threshold if args.threshold is None else args.threshold, color)
+    looks = Looks(segmenter.threshold if args.threshold is None else args.threshold, color, background=background)
     kinds = tuple(dict.fromkeys(args.save))
     plan = VideoPlan(kinds, looks, args.every, args.smooth)
     failures = missing + process_files(files, segmenter, Results(kinds, looks), plan, args.output_dir)

@@ -1,0 +1,235 @@
+"""The hair cut out: its opacity, its own colour along the edge, and other backgrounds behind it."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import ImageColor
+
+from hair.errors import UserError
+from hair.photos import read_photo
+from hair.refine import guided_filter
+from hair.strips import Reduction, strips
+
+SOFT_EDGE = 0.3  # opacity reaches 0 at this share of the threshold, and 1 as near to a probability of 1
+STRANDS_EDGE = 0.2  # the same where the photo shows strands
+REACH = 5  # how far strands are looked for, in widths of the network's edge (benchmarks/cutout.py) …
+SHARPEST = 80  # … where it is steep, at this percentile: it is vague where the network is in doubt
+WIDEST = 0.1  # … and at most, as a share of the hair's width: further away, clothes and faces are taken for strands
+MEASURED_LINES = 512  # rows, and as many columns
+SOFTNESS = 1e-4  # see `refine_edges`
+REDUCED_PIXELS = 120_000  # about so many has the photo on which colours of hair and background are averaged
+PURITY = 20  # power of the opacity by which colours are weighted, so that few mixed pixels count among the pure ones
+ENOUGH = 0.05  # weight from which the average of a neighbourhood counts more than that of a wider one
+SHARE = 16  # see `strips`
+BLUR = "blur"  # the background that is the photo itself
+BLUR_RADIUS = 1 / 50  # of the photo's longer side
+
+Background = tuple[int, int, int] | np.ndarray | str
+
+
+def soft_edge(probabilities: np.ndarray, threshold: float, margin: float = SOFT_EDGE) -> np.ndarray:
+    """Opacity uint8 (H, W) or (N,): 0 and 255 away from the hair's edge, half at `threshold`, gradual between."""
+    low, high = margin * threshold, 1 - margin * (1 - threshold)
+    knots, heights = [0, low, threshold, high, 1], [0, 0, 127.5, 255, 255]
+    # Through a table of 1024 steps: np.interp would work in float64, eight times the memory.
+    table = np.interp(np.linspace(0, 1, 1024), knots, heights).round().astype(np.uint8)
+    opacity = np.empty(probabilities.shape, np.uint8)
+    for _, rows, _ in strips((*probabilities.shape, 1), share=SHARE):
+        opacity[rows] = table.take((probabilities[rows] * 1023).astype(np.uint16))
+    return opacity
+
+
+def hair_opacity(image: np.ndarray, probabilities: np.ndarray, threshold: float) -> np.ndarray:
+    """How much of each pixel is hair: single strands and gaps that the photo shows and the network only suspects.
+
+    Args:
+        image: RGB uint8 (H, W, 3).
+        probabilities: float32 (H, W) in [0, 1].
+        threshold: probability at which the hair is half transparent.
+
+    Returns:
+        uint8 (H, W).
+    """
+    opacity, radius = soft_edge(probabilities, threshold, STRANDS_EDGE), strand_reach(probabilities, threshold)
+    if radius:
+        for rows, pixels, values in guided_filter(image, probabilities, radius, SOFTNESS):
+            opacity[rows].reshape(-1)[pixels] = soft_edge(values, threshold, STRANDS_EDGE)
+    return opacity
+
+
+def strand_reach(probabilities: np.ndarray, threshold: float) -> int:
+    """How far from the hair's edge to look for strands, in pixels; 0 where there is no edge.
+
+    Measured along some rows and columns: as far as the network cannot see single strands, so that its edges are soft,
+    but not further than is safe in relation to the hair's width.
+    """
+    rises, inside = [], 0
+    for plane in (probabilities, probabilities.T):
+        lines = plane[:: max(1, len(plane) // MEASURED_LINES)]
+        hair = lines >= threshold
+        edges = hair[:, 1:] != hair[:, :-1]
+        rises.append(np.abs(lines[:, 1:][edges] - lines[:, :-1][edges]))
+        inside += np.count_nonzero(hair)
+    rise = np.concatenate(rises)
+    if not rise.size:
+        return 0
+    hair_width = 2 * inside / rise.size  # a line enters the hair and leaves it
+    return max(1, round(min(REACH / np.percentile(rise, SHARPEST), WIDEST * hair_width)))
+
+
+def estimate_foreground(image: np.ndarray, opacity: np.ndarray) -> np.ndarray:
+    """The hair's own colour, without the background that shines through at its edge.
+
+    Each pixel is a mixture of hair and background. Both colours are taken from pure pixels nearby; what is left of the
+    pixel then corrects the hair's, as in blur fusion (Forte, "Approximate Fast Foreground Colour Estimation", 2021).
+
+    Args:
+        image: RGB uint8 (H, W, 3).
+        opacity: of the hair, uint8 (H, W).
+
+    Returns:
+        RGB uint8 (H, W, 3): the photo's pixels where the hair is opaque; the nearest hair's colour, in flat squares
+        that compress well, where it is transparent.
+    """
+    foreground = np.empty(image.shape, np.uint8)  # not empty_like, which keeps the memory order of a rotated photo
+    for rows, strip in _foreground(image, opacity):
+        foreground[rows] = strip
+    return foreground
+
+
+def _foreground(image: np.ndarray, opacity: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """`estimate_foreground` in strips: rows, and RGB uint8 (rows, W, 3)."""
+    small = Reduction(image.shape, 1, REDUCED_PIXELS)
+    colors, cover = small.reduce(image).astype(np.float32), small.reduce(opacity).astype(np.float32) / 255
+    hair, behind = _spread(colors, cover**PURITY), _spread(colors, (1 - cover) ** PURITY)
+    layers = [cv2.cvtColor(layer, cv2.COLOR_RGB2RGBA) for layer in (hair, behind)]  # four channels: see `enlarge`
+    squares = hair.round().astype(np.uint8)
+    for _, rows, _ in strips(image.shape, share=SHARE):
+        strip, alpha = small.repeat(squares, rows), opacity[rows]
+        cv2.copyTo(image[rows], (alpha == 255).view(np.uint8), strip)
+        pixels = _mixed(alpha)
+        mixed, share = (
+            image[rows].reshape(-1, 3).take(pixels, 0),
+            alpha.reshape(-1, 1).take(pixels, 0) / np.float32(255),
+        )
+        points = small.locate(rows, pixels)
+        pure, other = (small.enlarge(layer, points)[: len(pixels), :3] for layer in layers)
+        pure += share * (mixed - share * pure - (1 - share) * other)
+        strip.reshape(-1, 3)[pixels] = pure.round().clip(0, 255)
+        yield rows, strip
+
+
+def _spread(colors: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Weighted mean colours, each over the smallest neighbourhood that holds enough weight.
+
+    Args:
+        colors: float32 (h, w, 3).
+        weight: float32 (h, w), at least 0.
+
+    Returns:
+        float32 (h, w, 3).
+    """
+    weight = weight[..., None] / max(weight.max(), np.float32(1e-30))
+    levels = [np.dstack([colors * weight, weight])]
+    while max(levels[-1].shape[:2]) > 1:
+        levels.append(cv2.pyrDown(levels[-1]))
+    top = levels.pop()
+    mean = top[..., :3] / np.maximum(top[..., 3:], 1e-12)
+    for level in reversed(levels):
+        mean = cv2.pyrUp(mean, dstsize=level.shape[1::-1]).reshape(*level.shape[:2], 3)
+        mean = (level[..., :3] + ENOUGH * mean) / (level[..., 3:] + ENOUGH)
+    return mean
+
+
+def cut_out(image: np.ndarray, probabilities: np.ndarray, threshold: float) -> np.ndarray:
+    """Cut the hair out.
+
+    Args:
+        image: RGB uint8 (H, W, 3).
+        probabilities: float32 (H, W) in [0, 1].
+        threshold: probability at which the hair is half transparent.
+
+    Returns:
+        RGBA uint8 (H, W, 4), transparent where there is no hair; see `hair_opacity` and `estimate_foreground`.
+    """
+    cut = np.empty((*image.shape[:2], 4), np.uint8)
+    opacity = hair_opacity(image, probabilities, threshold)
+    for rows, strip in _foreground(image, opacity):
+        cv2.cvtColor(strip, cv2.COLOR_RGB2RGBA, dst=cut[rows])
+        cv2.insertChannel(opacity[rows], cut[rows], 3)
+    return cut
+
+
+def read_background(text: str) -> Background:
+    """What `--background` names: `blur`, else a CSS colour or `#rrggbb`, else a picture's file.
+
+    Returns:
+        `blur`, RGB from 0 to 255, or RGB uint8 (h, w, 3).
+
+    Raises:
+        UserError: none of the three, or a file that is no picture.
+    """
+    if text.lower() == BLUR:
+        return BLUR
+    try:
+        color = ImageColor.getrgb(text)[:3]  # not `parse_color`, whose white is that of hair
+        if max(color) <= 255:  # Pillow accepts rgb(300, 0, 0)
+            return color
+    except ValueError:
+        pass
+    if Path(text).is_file():
+        return read_photo(text)
+    raise UserError(f"--background {text}: neither a colour, nor a file, nor {BLUR}")
+
+
+def place_on(cut: np.ndarray, background: Background, photo: np.ndarray) -> np.ndarray:
+    """Lay a cut-out before another background.
+
+    Args:
+        cut: RGBA uint8 (H, W, 4).
+        background: RGB from 0 to 255; or a picture, RGB uint8 (h, w, 3), of which the middle covers everything; or
+            `blur`, the photo itself out of focus.
+        photo: what was cut, RGB uint8 (H, W, 3).
+
+    Returns:
+        RGB uint8 (H, W, 3).
+    """
+    if isinstance(background, str):
+        placed = _blurred(photo, cut[..., 3])
+    elif isinstance(background, np.ndarray):
+        placed = _cover(background, cut.shape)
+    else:
+        placed = np.full((*cut.shape[:2], 3), background, np.uint8)
+    for _, rows, _ in strips(cut.shape, share=SHARE):
+        alpha, behind = np.ascontiguousarray(cut[rows][..., 3]), placed[rows].reshape(-1, 3)
+        cv2.copyTo(cv2.cvtColor(cut[rows], cv2.COLOR_RGBA2RGB), (alpha == 255).view(np.uint8), placed[rows])
+        pixels = _mixed(alpha)
+        hair, other = cut[rows].reshape(-1, 4).take(pixels, 0).astype(np.float32), behind.take(pixels, 0)
+        behind[pixels] = (other + hair[:, 3:] / 255 * (hair[:, :3] - other)).round()
+    return placed
+
+
+def _mixed(opacity: np.ndarray) -> np.ndarray:
+    """Numbers, int32, of the pixels that are neither opaque nor transparent."""
+    return np.flatnonzero(opacity - np.uint8(1) < 254).astype(np.int32)  # 0 becomes 255
+
+
+def _cover(picture: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """The largest part of a picture's middle that has a photo's proportions, at the photo's size (H, W, …)."""
+    scale = max(size / side for size, side in zip(shape[:2], picture.shape[:2], strict=True))
+    height, width = (max(1, round(size / scale)) for size in shape[:2])  # cropped first: the rest may be very large
+    top, left = (picture.shape[0] - height) // 2, (picture.shape[1] - width) // 2
+    part = picture[top : top + height, left : left + width]
+    return cv2.resize(part, (shape[1], shape[0]), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+
+
+def _blurred(photo: np.ndarray, opacity: np.ndarray) -> np.ndarray:
+    """A photo out of focus, into which no hair runs."""
+    small = Reduction(photo.shape, 1, REDUCED_PIXELS)
+    weight = 1 - small.reduce(opacity).astype(np.float32) / 255
+    behind = _spread(small.reduce(photo).astype(np.float32), weight)
+    sigma = BLUR_RADIUS * max(behind.shape[:2])
+    blurred = cv2.GaussianBlur(behind, (0, 0), sigma).round().astype(np.uint8)
+    return cv2.resize(blurred, (photo.shape[1], photo.shape[0]), interpolation=cv2.INTER_CUBIC)
