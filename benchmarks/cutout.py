@@ -259,9 +259,10 @@ def closed_form(photo: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
 
 
 class Table:
-    """Rows of figures by method; `show` prints each mean beside its ratio to the first row's."""
+    """Rows of figures by method; `show` prints each one's mean, or median, beside its ratio to the first row's."""
 
-    def __init__(self) -> None:
+    def __init__(self, middle: Callable = np.mean) -> None:
+        self._middle = middle
         self._values: defaultdict[str, defaultdict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
 
     def add(self, method: str, **values: float) -> None:
@@ -272,7 +273,8 @@ class Table:
         print(f"\n{title}")
         first = next(iter(self._values.values()))
         for method, row in self._values.items():
-            cells = [f"{name} {np.mean(v):8.4g} ({np.mean(v) / np.mean(first[name]):.2f})" for name, v in row.items()]
+            middles = {name: (self._middle(values), self._middle(first[name])) for name, values in row.items()}
+            cells = [f"{name} {mine:8.4g} ({mine / theirs:.2f})" for name, (mine, theirs) in middles.items()]
             print(f"  {method:34s}" + "   ".join(cells))
 
 
@@ -386,7 +388,7 @@ def compare_times(composed: Composed, found: np.ndarray, rounds: int) -> None:
         },
     }
     for title, ways in pairs.items():
-        table = Table()
+        table = Table(np.median)
         for _ in range(rounds):
             for name, way in ways.items():
                 start = time.perf_counter()

@@ -10,7 +10,7 @@ from PIL import ImageColor
 from hair.errors import UserError
 from hair.photos import read_photo
 from hair.refine import guided_filter
-from hair.strips import Reduction, strips
+from hair.strips import Reduction, pick, strips
 
 SOFT_EDGE = 0.3  # opacity reaches 0 at this share of the threshold, and 1 as near to a probability of 1
 STRANDS_EDGE = 0.15  # the same where the photo shows strands
@@ -29,6 +29,7 @@ BLUR = "blur"  # the background that is the photo itself
 BLUR_RADIUS = 1 / 50  # of the photo's longer side
 
 Background = tuple[int, int, int] | np.ndarray | str
+Planes = Sequence[np.ndarray]  # one array each channel
 
 
 def soft_edge(probabilities: np.ndarray, threshold: float, margin: float = SOFT_EDGE) -> np.ndarray:
@@ -56,7 +57,7 @@ def hair_opacity(image: np.ndarray, probabilities: np.ndarray, threshold: float)
     """
     opacity, radius = soft_edge(probabilities, threshold, STRANDS_EDGE), strand_reach(probabilities, threshold)
     if radius:
-        for rows, pixels, values in guided_filter(image, probabilities, radius, SOFTNESS):
+        for rows, pixels, values in guided_filter(image, probabilities, radius, SOFTNESS, cautious=True):
             opacity[rows].reshape(-1)[pixels] = soft_edge(values, threshold, STRANDS_EDGE)
     return opacity
 
@@ -112,31 +113,34 @@ def _foreground(image: np.ndarray, opacity: np.ndarray) -> Iterator[tuple[slice,
         strip, alpha = small.repeat(squares, rows), opacity[rows]
         cv2.copyTo(image[rows], (alpha == 255).view(np.uint8), strip)
         pixels = _mixed(alpha)
-        points = small.locate(rows, pixels)
-        pure, other = (small.enlarge(layer, points)[: len(pixels)] for layer in (hair, behind))
-        share = alpha.reshape(-1, 1).take(pixels, 0) / np.float32(255)
-        unmixed = _unmix(image[rows].reshape(-1, 3).take(pixels, 0), share, pure, other)
-        strip.reshape(-1, 3)[pixels] = unmixed.round().clip(0, 255)
+        points, count = small.locate(rows, pixels), len(pixels)
+        share = alpha.reshape(-1).take(pixels) / np.float32(255)
+        pure, other = (small.enlarge(layer, points, count) for layer in (hair, behind))
+        strip.reshape(-1, 3)[pixels] = _unmix(pick(image[rows], pixels), share, pure, other)
         yield rows, strip
 
 
-def _unmix(mixed: np.ndarray, share: np.ndarray, hair: np.ndarray, behind: np.ndarray) -> np.ndarray:
+def _unmix(mixed: Planes, share: np.ndarray, hair: Planes, behind: Planes) -> np.ndarray:
     """The most likely colour of the hair in mixed pixels.
 
     Args:
-        mixed: RGB uint8 (N, 3).
-        share: of the hair, float32 (N, 1) in (0, 1).
-        hair: the hair's colour nearby and its variance, float32 (N, 4).
+        mixed: red, green and blue, uint8 (N,).
+        share: of the hair, float32 (N,) in (0, 1).
+        hair: the hair's red, green, blue and variance nearby, float32 (N,).
         behind: the background's.
 
     Returns:
-        RGB float32 (N, 3).
+        RGB uint8 (N, 3).
     """
-    rest, contrast = 1 - share, hair[:, :3] - behind[:, :3]
-    doubt = DOUBT * share * rest * (contrast * contrast).mean(1, keepdims=True)
-    hair_varies = share * hair[:, 3:]
-    gain = hair_varies / (share * hair_varies + rest * rest * behind[:, 3:] + doubt)
-    return hair[:, :3] + gain * (mixed - behind[:, :3] - share * contrast)
+    rest, contrasts = 1 - share, [one - other for one, other in zip(hair[:3], behind[:3], strict=True)]
+    doubt = DOUBT / 3 * share * rest * sum(contrast * contrast for contrast in contrasts)
+    gain = share * hair[3]
+    gain /= share * gain + rest * rest * behind[3] + doubt
+    unmixed = np.empty((len(share), 3), np.uint8)
+    for channel, contrast in enumerate(contrasts):
+        color = hair[channel] + gain * (mixed[channel] - behind[channel] - share * contrast)
+        unmixed[:, channel] = color.round().clip(0, 255)
+    return unmixed
 
 
 def _spread(colors: np.ndarray, weight: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from hair.strips import Reduction, strips
+from hair.strips import Reduction, pick, strips
 
 REDUCED_RADIUS = 3  # pixels of the reduced photo; 4 to 8 are slower and no better (on 180 photos)
 REDUCED_PIXELS = 1_500_000  # at most about so many, whatever the radius, to bound memory
@@ -39,20 +39,21 @@ def refine_edges(
 
 
 def guided_filter(
-    image: np.ndarray, probabilities: np.ndarray, radius: int, softness: float
+    image: np.ndarray, probabilities: np.ndarray, radius: int, softness: float, cautious: bool = False
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
     """The guided filter (He, Sun, Tang 2010) with the photo's colours as its guide, in strips.
 
     Around each pixel the probabilities are fitted by a linear function of colour. These functions vary slowly: they are
     fitted on a reduced photo and enlarged ("Fast Guided Filter", He and Sun 2015, https://arxiv.org/abs/1505.00996).
-    The probabilities stay as they are where all of a neighbourhood is surely hair or surely not, and where colours
-    cannot tell the two apart, such as dark hair in a dark room.
+    The probabilities stay as they are where all of a neighbourhood is surely hair or surely not.
 
     Args:
         image: RGB uint8 (H, W, 3).
         probabilities: float32 (H, W) in [0, 1].
         radius: of a neighbourhood, a square, in pixels.
         softness: see `refine_edges`.
+        cautious: keep the probabilities also where colours hardly explain them, such as dark hair in a dark room. With
+            a wide radius edges would be lost there; with a narrow one masks are better without it.
 
     Yields:
         Rows of the photo; numbers of the pixels in them that change, int32 (N,); their new values, float32 (N,) in
@@ -64,18 +65,19 @@ def guided_filter(
     undecided = cv2.inRange(source, DECIDED, 1 - DECIDED).astype(np.float32) / 255
     weight = np.minimum(FADE * _mean(undecided, radius), 1)
     lines, explained = _fit(small.reduce(image).astype(np.float32) / 255, source, radius, softness)
-    weight *= ((explained - EXPLAINED[0]) / (EXPLAINED[1] - EXPLAINED[0])).clip(0, 1)
+    if cautious:
+        weight *= ((explained - EXPLAINED[0]) / (EXPLAINED[1] - EXPLAINED[0])).clip(0, 1)
     lines *= weight[..., None]
     lines[..., :3] /= 255  # from here on they take the photo's bytes
     near_edge = weight > 0
     for _, rows, _ in strips(image.shape, share=SHARE):
         pixels = np.flatnonzero(small.repeat(near_edge, rows)).astype(np.int32)
-        color, before = image[rows].reshape(-1, 3).take(pixels, 0), probabilities[rows].reshape(-1).take(pixels)
-        points = small.locate(rows, pixels)
-        line, trust = small.enlarge(lines, points)[: len(pixels)], small.enlarge(weight, points)[: len(pixels)]
-        values = (1 - trust) * before + line[:, 3]
-        for channel in range(3):
-            values += line[:, channel] * color[:, channel]
+        points, count = small.locate(rows, pixels), len(pixels)
+        *slopes, values = small.enlarge(lines, points, count)
+        for slope, color in zip(slopes, pick(image[rows], pixels), strict=True):
+            values += slope * color
+        [trust] = small.enlarge(weight, points, count)
+        values += (1 - trust) * probabilities[rows].reshape(-1).take(pixels)
         yield rows, pixels, values.clip(0, 1, out=values)
 
 

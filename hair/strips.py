@@ -71,10 +71,21 @@ class Reduction:
         return points.reshape(2, -1, ROW)
 
     @staticmethod
-    def enlarge(reduced: np.ndarray, points: np.ndarray) -> np.ndarray:
-        """Values of a reduced picture, float32 (h, w, …), between its pixels: (M, …) with M >= N, the rest is padding.
+    def enlarge(reduced: np.ndarray, points: np.ndarray, count: int) -> list[np.ndarray]:
+        """Values of a reduced picture, float32 (h, w, …), between its pixels at the first `count` points.
 
-        Fastest with one channel or four.
+        Returns float32 (N,) for each channel.
+
+        Fastest for one channel or four.
         """
         values = cv2.remap(reduced, points[0], points[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        return values.reshape(-1, *reduced.shape[2:])
+        return [plane.reshape(-1)[:count] for plane in cv2.split(values)]
+
+
+def pick(picture: np.ndarray, pixels: np.ndarray) -> list[np.ndarray]:
+    """Pixels of a strip (rows, W, C), by their numbers, int32 (N,), along the rows: an array (N,) for each channel.
+
+    Arithmetic on these is several times as fast as on (N, C).
+    """
+    found = picture.reshape(-1, picture.shape[2]).take(pixels, 0)
+    return [plane.reshape(-1) for plane in cv2.split(found[:, None])] if pixels.size else list(found.T)
