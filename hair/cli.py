@@ -13,6 +13,7 @@ import cv2
 
 from hair.backends import BACKENDS, cores
 from hair.colors import parse_color
+from hair.dye import Dye
 from hair.effects import Looks
 from hair.errors import UserError, run
 from hair.files import result_names
@@ -25,7 +26,8 @@ USAGE = """Find the hair in photos and videos.
 
     hair me.jpg                                       # result/me_overlay.png and result/me_mask.png
     hair me.jpg holiday/ "*.png" clip.mp4 --save overlay alpha json
-    hair me.jpg --save recolor --color auburn
+    hair me.jpg --save recolor palette --color auburn
+    hair me.jpg --save recolor --color brown blond    # an ombré, from roots to tips
 """
 WORKERS = 3  # photos at a time: one is read and one is written while the network runs
 MANY = 16  # from this many photos on, each worker runs the network on its own share of the cores
@@ -104,7 +106,25 @@ def build_parser(usage: str = USAGE, demo: Path | None = None) -> argparse.Argum
         metavar="KIND",
         help=f"{' '.join(KINDS)} (default: overlay mask)",
     )
-    out.add_argument("--color", default="auburn", help="colour of the dye: a name or #rrggbb")
+    out.add_argument(
+        "--color",
+        nargs="+",
+        default=["auburn"],
+        metavar="COLOR",
+        help="dye of recolor: a name or #rrggbb; two for an ombré, from roots to tips (default: auburn)",
+    )
+    out.add_argument(
+        "--bleach",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="make hair as light or dark as the dye; dark hair stays dark without (default: yes)",
+    )
+    out.add_argument(
+        "--highlights",
+        type=number(float, 0, 1),
+        metavar="SHARE",
+        help="dye this share of the strands, 0 to 1, in the second colour, or lighter if there is one colour",
+    )
     out.add_argument("--output_dir", type=Path, default=Path("result"), help="folder of the results")
     how = parser.add_argument_group("network")
     how.add_argument("--weights", type=Path, help="a run folder or an exported file (default: the shipped weights)")
@@ -136,7 +156,7 @@ def main(usage: str = USAGE, demo: Path | None = None) -> None:
     names = args.photos + args.input
     if not names and demo is None:
         parser.error("name a photo, a folder or a video")
-    color = parse_color(args.color)
+    dye = Dye(tuple(map(parse_color, args.color)), bleach=args.bleach, highlights=args.highlights)
     check_threshold(args.threshold)
     if args.every < 1 or not 0 <= args.smooth <= SMOOTHEST:
         raise UserError(f"--every counts from 1 and --smooth lies between 0 and {SMOOTHEST}")
@@ -157,7 +177,7 @@ def main(usage: str = USAGE, demo: Path | None = None) -> None:
         threads=threads_for(files),
     )
     args.output_dir.mkdir(parents=True, exist_ok=True)
-    looks = Looks(segmenter.threshold if args.threshold is None else args.threshold, color)
+    looks = Looks(segmenter.threshold if args.threshold is None else args.threshold, dye)
     kinds = tuple(dict.fromkeys(args.save))
     plan = VideoPlan(kinds, looks, args.every, args.smooth)
     failures = missing + process_files(files, segmenter, Results(kinds, looks), plan, args.output_dir)

@@ -16,7 +16,7 @@ from hair.outlines import box, coco
 from hair.photos import is_large, read_photo
 from hair.segmenter import HairSegmenter
 
-PICTURES = ("overlay", "mask", "alpha", "recolor")
+PICTURES = ("overlay", "mask", "alpha", "recolor", "palette")
 KINDS = {**dict.fromkeys(PICTURES, "png"), "contour": "json", "json": "json"}  # kind of result to file name suffix
 
 
