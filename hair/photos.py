@@ -5,6 +5,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,15 +107,13 @@ def check_photo(path: str | Path) -> tuple[int, int]:
         FileNotFoundError, UserError: as `read_photo`.
     """
     path = Path(path)
-    try:
-        with reading(path) as stream:
-            size = upright_size(open_header(stream))
-            for start, end in MARKERS:
-                stream.seek(-len(end), os.SEEK_END)
-                if stream.read() == end and beginning(stream, len(start)) == start:
-                    return size
-    except UserError:
-        pass  # decoding says what is wrong, or mends it
+    # Whatever is wrong with a file, decoding it says so, or repairs it.
+    with suppress(UserError), reading(path) as stream:
+        size = upright_size(open_header(stream))
+        for start, end in MARKERS:
+            stream.seek(-len(end), os.SEEK_END)
+            if stream.read() == end and beginning(stream, len(start)) == start:
+                return size
     return read_photo(path).shape[:2]
 
 
