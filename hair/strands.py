@@ -120,9 +120,11 @@ def strand_ranks(lightness: np.ndarray, opacity: np.ndarray, along: np.ndarray) 
     strands, foils = (_standardised(cv2.GaussianBlur(noise, (0, 0), width), weight) for width in (thin, thick))
     direction = _strand_direction(contrast, weight, along)
     own = _standardised(smooth_within(contrast, weight, thin) - smooth_within(contrast, weight, 2 * thick), weight)
-    score = strands + FOIL * foils + OWN_STRANDS * own.clip(-2, 2)
+    own = own.clip(-2, 2) * cv2.GaussianBlur(weight, (0, 0), 2 * thick) ** 4  # not skin and light at the edge
+    score = strands + FOIL * foils + OWN_STRANDS * own
     for step, count in SMEARS:
         score = _smear(score, direction, step, count)
+    score = cv2.GaussianBlur(score, (0, 0), thin)  # it is rough where directions meet
     order = np.argsort(score, axis=None)
     ranks = np.empty(score.size, np.float32)
     below = np.cumsum(weight.ravel()[order], dtype=np.float64)
