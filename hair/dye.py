@@ -7,13 +7,12 @@ import numpy as np
 
 from hair.colors import to_lab
 from hair.errors import UserError
-from hair.opacity import enlarge, sample, soft_edge, strips
+from hair.opacity import SMALL_STRIP, enlarge, sample, soft_edge, strips
 from hair.strands import roots_to_tips, smooth_within, strand_ranks
 from hair.tones import LEVELS, LIGHTNESS, OFFSET, level, lighter, lightness_curve, shades
 
 Color = tuple[int, int, int]
 
-STRIP = 400_000  # pixels: strips that fit into the processor's cache are faster than large ones
 SMALL = 384  # pixels: longer side of the reduced hair that is measured and on which strands are drawn
 OMBRE = (0.3, 0.85)  # of the way from roots to tips: where the second colour begins, and where it is alone
 RAGGED = 0.12  # of the way: how far strands of an ombré run ahead of each other
@@ -78,7 +77,7 @@ class _Plan:
         evening: factor of (lightness + OFFSET) that evens the hair.
         second: share of the second colour, or None.
         doubt: whether what the mask calls hair is hair, where it is light, 0 to 255; None for no doubt.
-        hair, background: their colours nearby, RGB, 0 to 255.
+        nearby: (h, w, 7 or 8): colours of hair and of background nearby, RGB, 0 to 255; evening; second if not None.
         strength: of the dye.
         shape: (height, width) of the hair, pixels.
     """
@@ -89,8 +88,7 @@ class _Plan:
     evening: np.ndarray
     second: np.ndarray | None
     doubt: np.ndarray | None
-    hair: np.ndarray
-    background: np.ndarray
+    nearby: np.ndarray
     strength: float
     shape: tuple[int, int]
 
@@ -154,7 +152,7 @@ def _bleach(photo: np.ndarray, opacity: np.ndarray, dye: Dye, out: np.ndarray) -
     plan = _measure(photo, opacity, dye)
     steepest = max(float(np.diff(curve).max()) for curve in plan.curves) * (LEVELS - 1) / 100
     overlap = 2 * NOISE_RADIUS if steepest > STEEP else 0
-    for read, write, place in strips(photo.shape, overlap, STRIP):
+    for read, write, place in strips(photo.shape, overlap, SMALL_STRIP):
         lab = cv2.cvtColor(np.multiply(photo[read], 1 / 255, dtype=np.float32), cv2.COLOR_RGB2LAB)
         lightness = _evened(cv2.extractChannel(lab, 0), enlarge(plan.evening, plan.shape, read))
         base = _denoised(lightness)[place] if overlap else None
@@ -201,8 +199,7 @@ def _measure(photo: np.ndarray, opacity: np.ndarray, dye: Dye) -> _Plan:
         second=second,
         mean=mean,
         doubt=doubt if doubt.max() > 1 else None,
-        hair=hair,
-        background=background,
+        nearby=np.dstack([hair, background, evening] + ([] if second is None else [second])).astype(np.float32),
         strength=dye.strength,
         shape=opacity.shape,
     )
@@ -312,21 +309,20 @@ def _dye_mixed(
         cover: uint8 (N,), opacity by the mask.
         places: their rows, counted from the first of `rows`, and columns.
         rows: of the hair.
-        plan: with the colours of hair and background nearby.
+        plan: as measured.
 
     Returns:
         RGB uint8 (N, 3).
     """
     pixels = pixels.astype(np.float32)
-    near = [plan.hair, plan.background, plan.evening] + ([] if plan.second is None else [plan.second])
-    near = sample(np.dstack(near), plan.shape, rows, places)
-    hair, background, evening = near[:, :3], near[:, 3:6], near[:, 6]
+    nearby = sample(plan.nearby, plan.shape, rows, places)
+    hair, background, evening = nearby[:, :3], nearby[:, 3:6], nearby[:, 6]
     opacity = _opacity_by_color(pixels, cover * np.float32(1 / 255), hair, background)[:, None]
     # The hair in a mixed pixel: its mean nearby, with what the pixel has beside the two means (Forte 2021).
     hair = (hair + opacity * (pixels - opacity * hair - (1 - opacity) * background)).clip(0, 255)
     lightness = cv2.cvtColor(hair[None] / 255, cv2.COLOR_RGB2LAB)[..., 0]
     lightness = _evened(lightness, evening[None])
-    second = None if plan.second is None else np.ascontiguousarray(near[None, :, 7])
+    second = None if plan.second is None else np.ascontiguousarray(nearby[None, :, 7])
     dyed = _dye_lightness(lightness, None, second, plan)[0]
     return (pixels + opacity * plan.strength * (dyed - hair)).round().clip(0, 255).astype(np.uint8)
 

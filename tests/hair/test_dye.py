@@ -252,7 +252,7 @@ class TestAnyDye:
     def test_strips_leave_no_seam(self, dye: Dye, monkeypatch: pytest.MonkeyPatch) -> None:
         photo, probabilities = draw_hair(NATURAL["black"])
         whole = recolor(photo, probabilities, 0.5, dye)
-        monkeypatch.setattr(hair.dye, "STRIP", SIZE[1] * 7)
+        monkeypatch.setattr(hair.dye, "SMALL_STRIP", SIZE[1] * 7)
         monkeypatch.setattr(hair.opacity, "STRIP", SIZE[1] * 7)
         strips = recolor(photo, probabilities, 0.5, dye)
         # Sums of a box filter are rounded differently here and there.
