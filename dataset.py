@@ -4,29 +4,26 @@ python dataset.py prepare-celeb data/CelebAMask-HQ    # raw download -> image/<n
 """
 
 import argparse
-import contextlib
 import hashlib
 import os
-import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import albumentations as A
-import cv2
 import numpy as np
 import pandas as pd
 from torch import Generator, Tensor, randint, randperm
-from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
-from tqdm import tqdm
+from torch.utils.data import Dataset, Sampler, default_collate
 
 from hair.errors import UserError, run
 from hair.photos import photos_in, read_photo
 from training.augment import choose_composition, paste, put_hat
+from training.checks import check_rows
 from training.folders import SPLIT_SEED, FolderIndex, by_number, open_folder, prepare_celeb
 from training.korean import KoreanIndex, open_korean
 from training.masks import check_picture
 from training.processes import rank, world_size
-from utils import keep_freed_memory
+from training.workers import WorkerLoader, start_worker
 
 
 def open_data(root: Path, query: str | None = None) -> FolderIndex | KoreanIndex:
@@ -82,8 +79,8 @@ class PhotoSet:
 
     def check(self) -> None:
         """Raise a UserError that names the first missing or broken file, before hours of training find it."""
-        for part, row in zip(tqdm(self.part, desc="check", unit="photo", leave=False), self.row, strict=True):
-            self.indexes[part].check(row)
+        for part, index in enumerate(self.indexes):
+            check_rows(index, self.row[self.part == part])
 
 
 def split(indexes: list, fold: int, n_folds: int, limit: int | None = None) -> tuple[PhotoSet, PhotoSet]:
@@ -206,7 +203,7 @@ class EpochSampler(Sampler):
         return used.view(-1, self.world_size, self.batch_size)[:, self.rank].flatten()[self.start :].tolist()
 
 
-class HairLoader(DataLoader):
+class HairLoader(WorkerLoader):
     """Batches of a HairDataset."""
 
     dataset: HairDataset
@@ -238,43 +235,15 @@ def build_loader(
         collate_fn=_collate,
         persistent_workers=num_workers > 0,
         pin_memory=pin_memory,
-        worker_init_fn=_start_worker,
+        worker_init_fn=start_worker,
         generator=Generator(),  # its own, so that iterating leaves the global random state as it was
     )
-
-
-def _start_worker(_: int) -> None:
-    keep_freed_memory()
-    cv2.setNumThreads(0)  # each worker is one process on one core
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches workers too; the training stops them in its time
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the training's handler, which a forked worker inherits
 
 
 def _collate(samples: list[tuple[Tensor, Tensor, int]]) -> tuple[Tensor, Tensor, Tensor]:
     """A batch in memory as OpenCV makes photos and as channels_last networks read them, so that none is transposed."""
     photos, masks, numbers = default_collate([(photo.permute(1, 2, 0), mask, i) for photo, mask, i in samples])
     return photos.permute(0, 3, 1, 2), masks, numbers
-
-
-@contextlib.contextmanager
-def worker_errors() -> Iterator[None]:
-    """Turn errors of the processes that load photos into a UserError of one line.
-
-    PyTorch raises the worker's own error with the worker's trace before the message, and a RuntimeError, at any moment,
-    for a worker that was killed.
-    """
-    try:
-        yield
-    except (UserError, OSError) as error:
-        lines = str(error).strip().splitlines()
-        if not lines or not lines[0].startswith("Caught "):
-            raise
-        raise UserError(lines[-1].partition(": ")[2]) from error  # after the name of the error's class
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker"):
-            raise
-        message = "a process that loads photos was killed, perhaps out of memory; try fewer --num_workers"
-        raise UserError(message) from error
 
 
 def main() -> None:

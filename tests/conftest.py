@@ -17,6 +17,12 @@ from tools.make_sample import make_celeb, make_korean
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A folder for caches that is not the user's."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def celeb(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """CelebAMask-HQ's raw layout: 40 photos of 128 px, masks of 64 px, 4 heads bald."""

@@ -14,6 +14,7 @@ from hair.errors import UserError, run
 from tests.pictures import GOOD, one_line, write, write_picture
 from training.augment import eval_transform, train_transform
 from training.folders import FolderIndex
+from training.workers import worker_errors
 
 # ---------------------------------------------------------------------------------------------------- sets of photos
 
@@ -128,7 +129,7 @@ def kill(**_: object) -> None:
 def load_all(photos: dataset.PhotoSet) -> None:
     """Load photos in another process, which is killed if one can be read."""
     data = dataset.HairDataset(photos, kill)
-    with dataset.worker_errors():
+    with worker_errors():
         list(dataset.build_loader(data, 2, num_workers=1))
 
 
@@ -150,6 +151,6 @@ def test_a_photo_that_a_worker_cannot_read_is_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", [RuntimeError("a bug"), ValueError("a bug"), UserError("a.jpg: no such file")])
 def test_other_errors_are_left_as_they_are(error: Exception) -> None:
-    with pytest.raises(type(error)) as caught, dataset.worker_errors():
+    with pytest.raises(type(error)) as caught, worker_errors():
         raise error
     assert caught.value is error

@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.tensorboard import SummaryWriter
 
 import models
-from dataset import HairDataset, PhotoSet, open_backgrounds, split, worker_errors
+from dataset import HairDataset, PhotoSet, open_backgrounds, split
 from hair.errors import UserError
 from hair.files import atomic, write_json
 from training.augment import eval_transform, train_transform
@@ -21,6 +21,7 @@ from training.losses import build_loss
 from training.processes import first_alone, join_processes, leave_processes, rank, share_buffers, wait_for_all
 from training.report import add_scalars, picture_worst, print_start, tensorboard, write_log
 from training.setup import build_loaders, build_state
+from training.workers import worker_errors
 from utils import choose_device, keep_freed_memory, scores
 
 

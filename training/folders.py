@@ -4,7 +4,7 @@ import contextlib
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,11 +44,14 @@ class FolderIndex:
         """The hair as uint8 {0, 1} of `shape` (height, width), the photo's own. Raises UserError."""
         return read_mask(self.root / self.masks[row], shape)
 
-    def check(self, row: int) -> None:
-        """Raise UserError unless the row's two files are complete and have the same proportions."""
+    def check(self, row: int, size_of: Callable[[Path], tuple[int, int]] = check_picture) -> None:
+        """Raise UserError unless the row's two files are complete and have the same proportions.
+
+        `size_of` is `check_picture`, or one that remembers (see `training.checks`).
+        """
         mask = self.root / self.masks[row]
-        shape = check_picture(self.photo(row))
-        check_proportions(mask, check_picture(mask), shape)
+        shape = size_of(self.photo(row))
+        check_proportions(mask, size_of(mask), shape)
 
     def split(self, fold: int, n_folds: int) -> dict[str, np.ndarray]:
         """Rows of `train`, `valid` and, with CelebAMask-HQ's mapping file, `test` (then `fold` has no meaning)."""

@@ -10,6 +10,7 @@ import re
 import shutil
 import time
 from collections import Counter
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from tqdm import tqdm
 from hair.errors import UserError
 from hair.files import atomic, write_json
 from hair.outlines import rasterise
+from training.checks import user_cache
 from training.folders import SPLIT_SEED
 from training.masks import check_picture, check_proportions
 
@@ -93,9 +95,13 @@ class KoreanIndex:
         scale = size / self.sizes[row][::-1]
         return rasterise([curve * scale for curve in self.polygon(row)], shape)
 
-    def check(self, row: int) -> None:
-        """Raise UserError unless the row's photo is complete and has the proportions of its polygon's frame."""
-        photo, shape = self.photo(row), check_picture(self.photo(row))
+    def check(self, row: int, size_of: Callable[[Path], tuple[int, int]] = check_picture) -> None:
+        """Raise UserError unless the row's photo is complete and has the proportions of its polygon's frame.
+
+        `size_of` is `check_picture`, or one that remembers (see `training.checks`).
+        """
+        photo = self.photo(row)
+        shape = size_of(photo)
         try:
             check_proportions(photo, tuple(self.sizes[row]), shape)
         except UserError as error:
@@ -186,9 +192,7 @@ def open_korean(root: Path, query: str | None = None, strict: bool = False) -> K
         raise UserError(
             f"{home}: no dataindex_*.csv; data/README.md says how to get the data, --data_dir names a folder"
         )
-    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 (raises without a home)
-    cache = Path(caches) / "hair-segmentation"
-    places = [home / "hair_index", cache / hashlib.sha256(str(home.resolve()).encode()).hexdigest()[:16]]
+    places = [home / "hair_index", user_cache() / hashlib.sha256(str(home.resolve()).encode()).hexdigest()[:16]]
     name = f"v{INDEX_VERSION}-{_state(home, files)}"
     found = [place / name for place in places if (place / name).is_dir()]
     if not found:
