@@ -27,6 +27,7 @@ from hair import HairSegmenter, read_photo
 from hair.backends import load_torch_model, open_network
 from hair.cli import HelpFormatter, name_results, number, process_files, threads_for
 from hair.colors import parse_color
+from hair.dye import Dye
 from hair.effects import Looks, draw_overlay
 from hair.errors import run
 from hair.files import encode_picture, write_bytes, write_png
@@ -127,7 +128,7 @@ def measure_overlap(weights: Path, count: int) -> None:
             "write": sum(seconds(partial(write_png, path.with_suffix(".png"), overlay)) for path in paths),
         }
         segmenter = HairSegmenter(weights, threads=threads_for(paths))
-        kinds, looks = ("overlay", "mask"), Looks(segmenter.threshold, parse_color("auburn"))
+        kinds, looks = ("overlay", "mask"), Looks(segmenter.threshold, Dye((parse_color("auburn"),)))
         results, plan = Results(kinds, looks), VideoPlan(kinds, looks)
         call = partial(process_files, name_results(paths, output), segmenter, results, plan)
         with contextlib.redirect_stdout(None):

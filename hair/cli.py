@@ -14,6 +14,7 @@ import cv2
 
 from hair.backends import BACKENDS, cores
 from hair.colors import parse_color
+from hair.dye import Color, Dye
 from hair.effects import Looks
 from hair.errors import UserError, run
 from hair.files import QUALITY, STANDARD_INPUT, folders_below, result_names, results_among
@@ -27,7 +28,8 @@ USAGE = """Find the hair in photos and videos.
 
     hair me.jpg                                       # result/me_overlay.png and result/me_mask.png
     hair me.jpg holiday/ "*.png" clip.mp4 --save overlay alpha json
-    hair me.jpg --save recolor --color auburn
+    hair me.jpg --save recolor palette --color auburn
+    hair me.jpg --save recolor --color copper blond   # an ombré, from roots to tips
     hair holiday/ --recursive --format jpg --skip_existing
     hair - --save alpha --output - < me.jpg > hair.png
 """
@@ -101,7 +103,7 @@ def build_parser(usage: str = USAGE, demo: Path | None = None) -> argparse.Argum
         metavar="PATH",
         help="photos, folders, globs, videos, a camera's number, or - for a photo on standard input; in any mix",
     )
-    what.add_argument("--input", nargs="+", default=[], metavar="PATH", help="the same")
+    what.add_argument("--input", nargs="+", action="extend", default=[], metavar="PATH", help="the same")
     if demo is not None:
         what.add_argument("--num", type=int, default=1, help="number of the demo photo, if no PATH is given")
     what.add_argument(
@@ -122,7 +124,25 @@ def build_parser(usage: str = USAGE, demo: Path | None = None) -> argparse.Argum
         metavar="KIND",
         help=f"{' '.join(ALL_KINDS)}; frames is for videos (default: overlay mask)",
     )
-    out.add_argument("--color", default="auburn", help="colour of the dye: a name or #rrggbb")
+    out.add_argument(
+        "--color",
+        nargs="+",
+        default=["auburn"],
+        metavar="COLOR",
+        help="dye of recolor: a name or #rrggbb; two for an ombré, from roots to tips (default: auburn)",
+    )
+    out.add_argument(
+        "--bleach",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="make hair as light or dark as the dye; dark hair stays dark without (default: yes)",
+    )
+    out.add_argument(
+        "--highlights",
+        type=number(float, 0, 1),
+        metavar="SHARE",
+        help="dye this share of the strands, 0 to 1, in the second colour, or lighter if there is one colour",
+    )
     out.add_argument("--output_dir", type=Path, default=Path("result"), help="folder of the results")
     out.add_argument("--output", metavar="-", help="with -: write one kind of result of one photo to standard output")
     out.add_argument(
@@ -171,11 +191,12 @@ def main(usage: str = USAGE, demo: Path | None = None) -> None:
     """
     parser = build_parser(usage, demo)
     args = parser.parse_intermixed_args()  # paths may stand between the flags
-    names = args.photos + args.input
+    colors, following = split_colors(args.color)
+    names = args.photos + following + args.input
     if not names and demo is None:
         parser.error("name a photo, a folder or a video")
-    color = parse_color(args.color)
     check_flags(args, names)
+    dye = Dye(colors, bleach=args.bleach, highlights=args.highlights)
     inputs = [Path(name) for name in names] or [Path(demo or "") / f"{args.num}.jpg"]
     files, missing = find_inputs(inputs, args.recursive, args.output_dir)
     for line in passed_over(inputs, args.recursive, args.output_dir):
@@ -200,7 +221,7 @@ def main(usage: str = USAGE, demo: Path | None = None) -> None:
             multi_scale=args.multi_scale,
             threads=threads_for(list(targets)),
         )
-        looks = Looks(segmenter.threshold if args.threshold is None else args.threshold, color)
+        looks = Looks(segmenter.threshold if args.threshold is None else args.threshold, dye)
         plan = VideoPlan(kinds, looks, args.every, args.smooth, args.alpha_format)
         results = Results(
             photo_kinds(list(targets), kinds), looks, args.max_pixels, args.format, args.quality, args.keep_exif
@@ -215,6 +236,20 @@ def main(usage: str = USAGE, demo: Path | None = None) -> None:
         if count > 1:
             failures.append(f"{len(failures)} of {count} inputs failed")
         raise UserError("\nerror: ".join(failures))
+
+
+def split_colors(words: Sequence[str]) -> tuple[tuple[Color, ...], list[str]]:
+    """The colours that `--color` starts with, and the rest: in `--color copper blond me.jpg` the photo.
+
+    Raises UserError where the first word is no colour.
+    """
+    colors = [parse_color(words[0])]
+    for word in words[1:]:
+        try:
+            colors.append(parse_color(word))
+        except UserError:
+            break
+    return tuple(colors), list(words[len(colors) :])
 
 
 def check_flags(args: argparse.Namespace, names: Sequence[str]) -> None:

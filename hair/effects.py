@@ -1,17 +1,24 @@
-"""From probabilities to pictures: overlay, mask, cut-out and dyed hair; refined edges."""
+"""From probabilities to pictures: overlay, mask, cut-out, dyed hair, a palette of dyes; refined edges."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
-from hair.colors import to_lab
+from hair.colors import HAIR_COLORS, parse_color
+from hair.dye import Dye, recolor
+from hair.opacity import soft_edge
+from hair.strips import strips
 
-STRIP = 4_000_000  # pixels; float pictures are made in strips of this size, so that a large photo needs no gigabytes
 OVERLAY_COLOR = (255, 0, 110)
-SOFT_EDGE = 0.3  # opacity reaches 0 at this share of the threshold, and 1 as near to a probability of 1
-GAMUT_FALL_OFF = 0.75  # how fast a dye's chroma falls towards black and white; by eye, on the demo photos
+# Of a palette:
+COLUMNS = 6
+TILE = 360  # pixels: longer side of each picture
+AROUND = 0.5  # of the hair's longer side: how much of the photo is shown around it
+MARGIN, LINE, FONT_SIZE = 16, 34, 20  # pixels
+PAPER, INK = (255, 255, 255), (40, 40, 40)
 
 
 @dataclass(frozen=True)
@@ -20,24 +27,13 @@ class Looks:
 
     Attributes:
         threshold: probability from which a pixel is hair, 0 to 1.
-        color: of the dye, RGB, 0 to 255.
+        dye: of `recolor`, and how the colours of `palette` are applied.
         opacity: of the overlay's tint, 0 to 1.
-        strength: of the dye, 0 to 1.
     """
 
     threshold: float
-    color: tuple[int, int, int]
+    dye: Dye
     opacity: float = 0.45
-    strength: float = 1.0
-
-
-def _strips(shape: Sequence[int], overlap: int = 0) -> Iterator[tuple[slice, slice, slice]]:
-    """Rows of a picture in strips: the rows to read, the rows to write, and the latter's place within the former."""
-    step = max(1, STRIP // shape[1])
-    for top in range(0, shape[0], step):
-        bottom = min(top + step, shape[0])
-        first = max(0, top - overlap)
-        yield np.s_[first : min(bottom + overlap, shape[0])], np.s_[top:bottom], np.s_[top - first : bottom - first]
 
 
 def draw_overlay(
@@ -56,24 +52,12 @@ def draw_overlay(
     """
     mask = mask.view(np.uint8) if mask.dtype == bool else mask
     overlay = image.copy()
-    for _, rows, _ in _strips(image.shape):
+    for _, rows, _ in strips(image.shape):
         tinted = cv2.addWeighted(image[rows], 1 - opacity, np.full_like(image[rows], color), opacity, 0)
         cv2.copyTo(tinted, mask[rows], overlay[rows])
     contours, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     thickness = max(1, round(max(image.shape[:2]) / 500))
     return cv2.drawContours(overlay, contours, -1, tuple(map(int, color)), thickness, cv2.LINE_AA)
-
-
-def soft_edge(probabilities: np.ndarray, threshold: float) -> np.ndarray:
-    """Opacity uint8 (H, W): 0 and 255 away from the hair's edge, half at `threshold`, gradual between."""
-    low, high = SOFT_EDGE * threshold, 1 - SOFT_EDGE * (1 - threshold)
-    knots, heights = [0, low, threshold, high, 1], [0, 0, 127.5, 255, 255]
-    # Through a table of 1024 steps: np.interp would work in float64, eight times the memory.
-    table = np.interp(np.linspace(0, 1, 1024), knots, heights).round().astype(np.uint8)
-    opacity = np.empty(probabilities.shape, np.uint8)
-    for _, rows, _ in _strips(probabilities.shape):
-        opacity[rows] = table[(probabilities[rows] * 1023).astype(np.uint16)]
-    return opacity
 
 
 def cut_out(image: np.ndarray, probabilities: np.ndarray, threshold: float) -> np.ndarray:
@@ -90,51 +74,66 @@ def cut_out(image: np.ndarray, probabilities: np.ndarray, threshold: float) -> n
     return np.dstack([image, soft_edge(probabilities, threshold)])
 
 
-def recolor(
-    image: np.ndarray, probabilities: np.ndarray, threshold: float, color: Sequence[int], strength: float = 1
-) -> np.ndarray:
-    """Dye the hair: its hue and chroma in CIELAB become the dye's; its lightness, and so every strand, stays.
+def draw_palette(image: np.ndarray, probabilities: np.ndarray, threshold: float, dye: Dye) -> np.ndarray:
+    """Dye the hair in each colour of HAIR_COLORS.
 
     Args:
         image: RGB uint8 (H, W, 3).
         probabilities: float32 (H, W) in [0, 1].
-        threshold: probability at which the dye covers half.
-        color: RGB, 0 to 255. Dark hair stays dark, as without bleach.
-        strength: of the dye, 0 to 1.
+        threshold: probability at which a dye covers half.
+        dye: how the colours are applied; its own are not used.
 
     Returns:
-        RGB uint8 (H, W, 3).
+        RGB uint8: the photo around its hair, reduced, as it is and once in each colour, with their names below.
     """
-    dye = to_lab(color)
-    dyed = np.empty(image.shape, np.uint8)  # not empty_like, which keeps the memory order of a rotated photo
-    opacity = soft_edge(probabilities, threshold)
-    for _, rows, _ in _strips(image.shape):
-        lab = cv2.cvtColor(image[rows].astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
-        lightness, cover = lab[..., 0], opacity[rows] * np.float32(strength / 255)
-        # Near black and near white there is no room for the dye's full chroma; outside the gamut hues would shift.
-        room = np.minimum(lightness / max(dye[0], 1), (100 - lightness) / max(100 - dye[0], 1))
-        room = room.clip(0, 1) ** GAMUT_FALL_OFF
-        for channel in (1, 2):
-            lab[..., channel] += cover * (dye[channel] * room - lab[..., channel])
-        dyed[rows] = (cv2.cvtColor(lab, cv2.COLOR_LAB2RGB) * 255).round().clip(0, 255).astype(np.uint8)
-        cv2.copyTo(image[rows], (cover == 0).view(np.uint8), dyed[rows])  # CIELAB and back is off by one at times
-    return dyed
+    image, probabilities = _around_hair(image, probabilities, threshold)
+    scale = min(1, TILE / max(probabilities.shape))
+    width, height = (max(1, round(n * scale)) for n in probabilities.shape[::-1])
+    image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    probabilities = cv2.resize(probabilities, (width, height), interpolation=cv2.INTER_AREA)
+    pictures = {"photo": image}
+    for name in HAIR_COLORS:
+        # One colour each, and no highlights: a palette shows the colours themselves.
+        plain = replace(dye, colors=(parse_color(name),), highlights=None)
+        pictures[name] = recolor(image, probabilities, threshold, plain)
+    cell = (max(width, TILE // 2) + MARGIN, height + LINE + MARGIN)  # wide enough for the longest name
+    rows = -(-len(pictures) // COLUMNS)
+    sheet = Image.new("RGB", (COLUMNS * cell[0] + MARGIN, rows * cell[1] + MARGIN), PAPER)
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(FONT_SIZE)
+    for number, (name, picture) in enumerate(pictures.items()):
+        left, top = number % COLUMNS * cell[0] + MARGIN, number // COLUMNS * cell[1] + MARGIN
+        middle = left + (cell[0] - MARGIN) // 2
+        sheet.paste(Image.fromarray(picture), (middle - width // 2, top))
+        pen.text((middle, top + height + LINE // 2), name, INK, font, anchor="mm")
+    return np.asarray(sheet).copy()
+
+
+def _around_hair(image: np.ndarray, probabilities: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+    """The part of the photo around its hair; all of it where there is none."""
+    left, top, width, height = cv2.boundingRect((probabilities >= threshold).view(np.uint8))
+    if not width:
+        return image, probabilities
+    margin = round(AROUND * max(width, height))
+    part = np.s_[max(0, top - margin) : top + height + margin, max(0, left - margin) : left + width + margin]
+    return image[part], probabilities[part]
 
 
 def draw(kind: str, image: np.ndarray, probabilities: np.ndarray, looks: Looks) -> np.ndarray:
     """Draw one kind of picture.
 
     Args:
-        kind: `overlay`, `mask`, `alpha` (the cut-out) or `recolor`.
+        kind: `overlay`, `mask`, `alpha` (the cut-out), `recolor` or `palette`.
         image: RGB uint8 (H, W, 3).
         probabilities: float32 (H, W) in [0, 1].
-        looks: threshold, colour and strength of the dye, opacity of the overlay.
+        looks: threshold, dye, opacity of the overlay.
 
     Returns:
         uint8 (H, W) for a mask, 0 or 255; RGBA (H, W, 4) for alpha; else RGB (H, W, 3).
     """
     if kind == "recolor":
-        return recolor(image, probabilities, looks.threshold, looks.color, looks.strength)
+        return recolor(image, probabilities, looks.threshold, looks.dye)
+    if kind == "palette":
+        return draw_palette(image, probabilities, looks.threshold, looks.dye)
     if kind == "alpha":
         return cut_out(image, probabilities, looks.threshold)
     mask = probabilities >= looks.threshold
@@ -161,7 +160,7 @@ def refine_edges(
     radius = max(1, round(reach * max(image.shape[:2]) / img_size))
     window = (2 * radius + 1, 2 * radius + 1)
     refined = np.empty_like(probabilities)
-    for read, write, place in _strips(image.shape, overlap=2 * radius):
+    for read, write, place in strips(image.shape, overlap=2 * radius):
         guide = cv2.cvtColor(image[read], cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
         source = probabilities[read]
         mean_guide, mean_source = cv2.blur(guide, window), cv2.blur(source, window)

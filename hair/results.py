@@ -22,7 +22,7 @@ from hair.outlines import box, coco
 from hair.photos import Photo, is_large, open_photo
 from hair.segmenter import HairSegmenter
 
-PICTURES = ("overlay", "mask", "alpha", "recolor")
+PICTURES = ("overlay", "mask", "alpha", "recolor", "palette")
 TEXTS = ("contour", "rle", "json")
 KINDS = {**dict.fromkeys(PICTURES, "png"), **dict.fromkeys(TEXTS, "json")}  # kind of result to file name suffix
 FORMATS = ("png", "jpg", "webp")
@@ -30,7 +30,7 @@ ENDINGS = (  # of all names of results, whatever the format
     *(f"_{kind}.{suffix}" for kind in PICTURES for suffix in FORMATS),
     *(f"_{kind}.json" for kind in TEXTS),
 )
-KEEP_TRANSPARENCY = ("alpha", "recolor")  # an overlay and a mask are to be seen everywhere
+KEEP_TRANSPARENCY = ("alpha", "recolor")  # the others are to be seen everywhere
 OPAQUE = (".jpg", ".jpeg")  # photos that have no transparency to keep
 LONGEST_INPUT = 1 << 30  # bytes of a photo on standard input
 
@@ -60,7 +60,7 @@ def suffixes(kind: str, photo: Path, picture_format: str) -> set[str]:
     """The suffixes that a photo's result may have, without a dot; two where the photo's transparency decides."""
     if kind == "mask" or kind in TEXTS:
         return {KINDS[kind]}
-    if picture_format != "jpg" or kind == "overlay":
+    if picture_format != "jpg" or kind in ("overlay", "palette"):
         return {picture_format}
     return {"png"} if kind == "alpha" else {"jpg"} if photo.suffix.lower() in OPAQUE else {"jpg", "png"}
 

@@ -90,6 +90,8 @@ def segment_video(path: Path, name: Path, segmenter: Callable, plan: VideoPlan) 
         UserError, OSError: an unreadable video, no kind that a video can show, a file that cannot be written.
     """
     kinds = _video_kinds(path, plan.kinds)
+    if "recolor" in kinds and plan.looks.dye.highlights is not None:
+        raise UserError(f"{path}: --highlights is for photos; in a video the strands would change in every frame")
     targets = {kind: name.with_name(name.name + plan.ending(kind)) for kind in kinds}
     if "frames" in targets:
         check_folder(targets["frames"])

@@ -17,6 +17,7 @@ from PIL import Image
 
 from hair import HairSegmenter
 from hair.cli import name_results, process_files
+from hair.dye import Dye
 from hair.effects import Looks
 from hair.results import Results
 from hair.video import VideoPlan
@@ -28,7 +29,7 @@ PHOTO = np.full((*SIZE, 3), 20, np.uint8)
 PHOTO[8:28, 6:32] = PHOTO[28:44, 6:14] = (240, 230, 225)
 HAIR = PHOTO[..., 0] > 127
 OUTLINE = [(6, 8), (32, 8), (32, 28), (14, 28), (14, 44), (6, 44)]
-LOOKS = Looks(0.5, (9, 9, 99))
+LOOKS = Looks(0.5, Dye(((9, 9, 99),)))
 
 
 class Bright(HairSegmenter):

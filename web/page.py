@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field
 
 from hair import HairSegmenter, UserError
 from hair.colors import HAIR_COLORS, parse_color
+from hair.dye import Dye
 from hair.effects import Looks, draw
 from hair.files import encode_picture, result_names
 from hair.results import KINDS, PICTURES, Results, describe, segment_file
@@ -29,6 +30,7 @@ from web.visitors import Prediction, PredictionKey, ResultStore, UserMessage, ch
 DEMO = Path(__file__).resolve().parents[1] / "demo"
 MAX_SECONDS = 60  # of a video
 MAX_STORED = 600_000_000  # bytes of predictions in memory, for all visitors together
+SHOWN = tuple(kind for kind in PICTURES if kind != "palette")  # in the Photo tab, which has all colours in a list
 PREVIEW_SIDE = 900  # longer side of the pictures in the page, in pixels
 SQUARE = 12  # side of a square of the checkerboard behind transparent pixels, in pixels
 MODULES = {"onnx": "onnxruntime", "openvino": "openvino", "torch": "torch"}  # what each backend needs
@@ -54,6 +56,7 @@ class Controls(BaseModel, frozen=True):
         color: of the dye, `#rrggbb`.
         opacity: of the overlay's tint, 0 to 1.
         strength: of the dye, 0 to 1.
+        bleach: whether hair becomes as light or dark as the dye.
         refine: whether edges are refined by a guided filter.
     """
 
@@ -61,11 +64,13 @@ class Controls(BaseModel, frozen=True):
     color: str = Field(pattern="^#[0-9a-fA-F]{6}$")
     opacity: float = Field(ge=0, le=1)
     strength: float = Field(ge=0, le=1)
+    bleach: bool = True
     refine: bool = False
 
     def looks(self) -> Looks:
         """The settings as `hair.effects.draw` takes them."""
-        return Looks(self.threshold, parse_color(self.color), self.opacity, self.strength)
+        dye = Dye((parse_color(self.color),), self.strength, self.bleach)
+        return Looks(self.threshold, dye, self.opacity)
 
 
 def hex_color(value: str) -> str:
@@ -132,7 +137,7 @@ def pictures_html(prediction: Prediction, controls: Controls, language: str) -> 
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     photo = cv2.resize(prediction.photo, size, interpolation=cv2.INTER_AREA)
     probabilities = cv2.resize(prediction.probabilities(controls.refine), size, interpolation=cv2.INTER_AREA)
-    pictures = {kind: draw(kind, photo, probabilities, controls.looks()) for kind in PICTURES}
+    pictures = {kind: draw(kind, photo, probabilities, controls.looks()) for kind in SHOWN}
     pictures["alpha"] = on_checkerboard(pictures["alpha"])
     query = html.escape(urlencode(controls.model_dump()))
     figures = [
@@ -191,6 +196,7 @@ class Page:
         color: str,
         opacity: float,
         strength: float,
+        bleach: bool,
         request: gr.Request,
     ) -> tuple[str, str]:
         """A photo or a control changed. Returns the HTML of the summary and of the pictures."""
@@ -198,7 +204,12 @@ class Page:
             return "", ""
         language = choose_language(request.headers)
         controls = Controls(
-            threshold=threshold, color=hex_color(color), opacity=opacity, strength=strength, refine=refine
+            threshold=threshold,
+            color=hex_color(color),
+            opacity=opacity,
+            strength=strength,
+            bleach=bleach,
+            refine=refine,
         )
         try:
             prediction = self.predict(session_of(request), Path(path), backend)
@@ -206,12 +217,13 @@ class Page:
             return alert_html(message, language), ""
         return summary_html(prediction, controls, language), pictures_html(prediction, controls, language)
 
-    def segment_batch(
+    def segment_batch(  # noqa: PLR0913 (see `show`)
         self,
         files: list[str] | None,
         kinds: list[str],
         threshold: float,
         color: str,
+        bleach: bool,
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 (how Gradio knows to pass one)
     ) -> str:
@@ -227,7 +239,7 @@ class Page:
         output.mkdir()
         names = result_names(photos, output, [f"_{kind}.{suffix}" for kind, suffix in KINDS.items()])
         segmenter = self.segmenter("auto")
-        results = Results(tuple(kinds), Looks(threshold, parse_color(hex_color(color))))
+        results = Results(tuple(kinds), Looks(threshold, Dye((parse_color(hex_color(color)),), bleach=bleach)))
         for number, (path, name) in enumerate(zip(photos, names, strict=True)):
             progress((number, len(photos)), desc=text["working"].format(name=path.name))
             try:
@@ -245,12 +257,13 @@ class Page:
         ready = status_html(text["ready"].format(count=count // len(kinds)))
         return ready + alerts + link_html(f"file/{self.store.offer(archive)}", f"{text['download']} (ZIP)")
 
-    def segment_clip(
+    def segment_clip(  # noqa: PLR0913 (see `show`)
         self,
         file: str | None,
         kind: str,
         threshold: float,
         color: str,
+        bleach: bool,
         request: gr.Request,
         progress: gr.Progress = gr.Progress(track_tqdm=True),  # noqa: B008 (follows the bar of segment_video)
     ) -> str:
@@ -264,7 +277,7 @@ class Page:
             if is_long(VideoReader(path)):
                 return alert_html(UserMessage("too_long", name=path.name, most=MAX_SECONDS), language)
             folder = self.store.new_folder(session)
-            plan = VideoPlan((kind,), Looks(threshold, parse_color(hex_color(color))))
+            plan = VideoPlan((kind,), Looks(threshold, Dye((parse_color(hex_color(color)),), bleach=bleach)))
             segment_video(path, folder / "hair", self.segmenter("auto"), plan)
         except (OSError, ValueError, cv2.error):  # PyAV's errors are of the first two types
             return alert_html(UserMessage("bad_video", name=path.name), language)
@@ -311,19 +324,19 @@ def build_page(page: Page) -> gr.Blocks:
     with gr.Blocks(title=TEXTS["en"]["title"], analytics_enabled=False, delete_cache=(600, 3600)) as blocks:
         gr.Markdown(say("intro"))
         with gr.Tab(say("tab_photo")):
-            photo, threshold, color = _photo_tab(page, say)
+            photo, shared = _photo_tab(page, say)
         with gr.Tab(say("tab_batch")):
-            files = _batch_tab(page, say, [threshold, color])
+            files = _batch_tab(page, say, shared)
         with gr.Tab(say("tab_video")):
-            clip = _video_tab(page, say, [threshold, color])
+            clip = _video_tab(page, say, shared)
         for upload in (photo, files, clip):
             upload.upload(page.note_uploads, upload, queue=False, show_progress="hidden", api_visibility="private")
         blocks.unload(page.forget)
     return blocks.queue(max_size=64)
 
 
-def _photo_tab(page: Page, say: gr.I18n) -> tuple[gr.Image, gr.Slider, gr.ColorPicker]:
-    """The tab for one photo. Returns its photo, threshold and dye colour, which the other tabs use too."""
+def _photo_tab(page: Page, say: gr.I18n) -> tuple[gr.Image, list[gr.Component]]:
+    """The tab for one photo. Returns its photo, and threshold, dye colour and bleach, which the other tabs use too."""
     backends = ["auto", *(backend for backend, module in MODULES.items() if find_spec(module))]
     demos = sorted(path for path in DEMO.glob("*.jpg") if path.stem.isdecimal())
     auburn = HAIR_COLORS["auburn"]
@@ -341,6 +354,7 @@ def _photo_tab(page: Page, say: gr.I18n) -> tuple[gr.Image, gr.Slider, gr.ColorP
             color = gr.ColorPicker(auburn, label=say("color"), elem_id="color")
             preset = gr.Dropdown(list(HAIR_COLORS.items()), value=auburn, label=say("presets"), elem_id="preset")
             strength = gr.Slider(0, 1, 1, step=0.05, label=say("strength"))
+            bleach = gr.Checkbox(True, label=say("bleach"), elem_id="bleach")
             opacity = gr.Slider(0, 1, 0.45, step=0.05, label=say("opacity"))
             threshold = gr.Slider(
                 0.05, 0.95, page.segmenter("auto").threshold, step=0.05, label=say("threshold"), elem_id="threshold"
@@ -350,7 +364,7 @@ def _photo_tab(page: Page, say: gr.I18n) -> tuple[gr.Image, gr.Slider, gr.ColorP
         with gr.Column(scale=2, min_width=280):
             summary = gr.HTML(elem_id="words")
             pictures = gr.HTML(elem_id="pictures")
-    controls = (backend, refine, threshold, color, opacity, strength)
+    controls = (backend, refine, threshold, color, opacity, strength, bleach)
     preset.input(_same, preset, color, api_visibility="private")
     gr.on(
         [photo.change, *(control.change for control in controls)],
@@ -362,7 +376,7 @@ def _photo_tab(page: Page, say: gr.I18n) -> tuple[gr.Image, gr.Slider, gr.ColorP
         show_progress="minimal",
         api_name="show",
     )
-    return photo, threshold, color
+    return photo, [threshold, color, bleach]
 
 
 def _uploaded_path(payload: Any) -> str | None:

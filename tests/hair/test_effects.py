@@ -1,12 +1,17 @@
 """Overlay, cut-out, dye and refined edges change the hair and leave the rest."""
 
-import cv2
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from hair import effects
-from hair.colors import parse_color
+from hair import effects, strips
+from hair.colors import parse_color, to_lab
+from hair.dye import Dye
+from hair.results import PICTURES
 from tests.pictures import by_brightness
+
+DYE = Dye(((9, 9, 99),))
 
 
 def test_overlay_tints_hair_alone(head: np.ndarray) -> None:
@@ -17,24 +22,14 @@ def test_overlay_tints_hair_alone(head: np.ndarray) -> None:
     np.testing.assert_array_equal(overlay[:30], head[:30])
 
 
-def test_recolor_keeps_lightness_and_the_rest(head: np.ndarray) -> None:
+def test_without_bleach_lightness_stays(head: np.ndarray) -> None:
     probabilities = np.zeros(head.shape[:2], np.float32)
     probabilities[30:60, 30:60] = 1
-
-    def lightness(rgb: np.ndarray) -> np.ndarray:
-        return cv2.cvtColor(rgb.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)[30:60, 30:60, 0]
-
-    dyed = effects.recolor(head, probabilities, 0.5, parse_color("blue"))
-    assert np.abs(lightness(dyed) - lightness(head)).mean() < 2
+    dyed = effects.recolor(head, probabilities, 0.5, Dye((parse_color("blue"),), bleach=False))
+    lightness = [to_lab(picture)[30:60, 30:60, 0] for picture in (dyed, head)]
+    assert np.abs(lightness[0] - lightness[1]).mean() < 2
     assert dyed[30:60, 30:60, 2].mean() > head[30:60, 30:60, 2].mean() + 10
-    noisy = np.random.default_rng(0).integers(0, 256, head.shape, np.uint8)
-    turned = effects.recolor(np.rot90(head), np.rot90(probabilities), 0.5, parse_color("blue"))
-    np.testing.assert_array_equal(turned, np.rot90(dyed))
-    pale = effects.recolor(noisy, probabilities, 0.5, (0, 0, 255), strength=0)
-    np.testing.assert_array_equal(pale, noisy)
-    for image in (head, noisy):
-        changed = effects.recolor(image, probabilities, 0.5, (0, 0, 255))
-        np.testing.assert_array_equal(changed[:28], image[:28])
+    np.testing.assert_array_equal(dyed[:28], head[:28])
 
 
 def test_alpha_is_half_at_the_threshold(head: np.ndarray) -> None:
@@ -49,26 +44,30 @@ def test_alpha_is_half_at_the_threshold(head: np.ndarray) -> None:
 def test_looks_reach_every_kind_of_picture(head: np.ndarray) -> None:
     """Each field of Looks changes the pictures that it is for, and no others."""
     probabilities = by_brightness(head)
-    plain = effects.Looks(0.5, (9, 9, 99))
+    plain = effects.Looks(0.5, DYE)
     others = {
-        "threshold": effects.Looks(0.7, (9, 9, 99)),
-        "color": effects.Looks(0.5, (99, 9, 9)),
-        "opacity": effects.Looks(0.5, (9, 9, 99), opacity=0.9),
-        "strength": effects.Looks(0.5, (9, 9, 99), strength=0.5),
+        "threshold": replace(plain, threshold=0.7),
+        "opacity": replace(plain, opacity=0.9),
+        "color": replace(plain, dye=Dye(((99, 9, 9),))),
+        "strength": replace(plain, dye=replace(DYE, strength=0.5)),
+        "bleach": replace(plain, dye=replace(DYE, bleach=False)),
+        "highlights": replace(plain, dye=replace(DYE, highlights=0.5)),
     }
     changes = {
         field: {
             kind
-            for kind in ("overlay", "mask", "alpha", "recolor")
+            for kind in PICTURES
             if (effects.draw(kind, head, probabilities, looks) != effects.draw(kind, head, probabilities, plain)).any()
         }
         for field, looks in others.items()
     }
     assert changes == {
-        "threshold": {"overlay", "mask", "alpha", "recolor"},
-        "color": {"recolor"},
+        "threshold": {"overlay", "mask", "alpha", "recolor", "palette"},
         "opacity": {"overlay"},
-        "strength": {"recolor"},
+        "color": {"recolor"},
+        "strength": {"recolor", "palette"},
+        "bleach": {"recolor", "palette"},
+        "highlights": {"recolor"},
     }
 
 
@@ -85,7 +84,7 @@ def test_refined_edges_follow_the_photo() -> None:
 
 def test_strips_give_the_same_picture(head: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     refined = effects.refine_edges(head, by_brightness(head), 32)
-    dyed = effects.recolor(head, by_brightness(head), 0.5, (9, 9, 99))
-    monkeypatch.setattr(effects, "STRIP", 96 * 20)
+    dyed = effects.recolor(head, by_brightness(head), 0.5, DYE)
+    monkeypatch.setattr(strips, "STRIP", 96 * 20)
     np.testing.assert_allclose(effects.refine_edges(head, by_brightness(head), 32), refined, atol=1e-4)
-    np.testing.assert_array_equal(effects.recolor(head, by_brightness(head), 0.5, (9, 9, 99)), dyed)
+    np.testing.assert_array_equal(effects.recolor(head, by_brightness(head), 0.5, DYE), dyed)

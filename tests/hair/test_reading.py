@@ -16,6 +16,7 @@ from PIL import Image, ImageCms
 
 from hair import UserError, damage, headers, profiles, read_photo
 from hair.cli import main
+from hair.dye import Dye
 from hair.effects import Looks
 from hair.photos import (
     PHOTO_SUFFIXES,
@@ -33,7 +34,7 @@ from hair.results import Results, segment_file
 from tests.hair import reading_files as drawn
 from tests.hair.reading_files import ALPHA, FINE, PHOTO, SIZE, encoded
 
-LOOKS = Looks(0.5, (9, 9, 99))
+LOOKS = Looks(0.5, Dye(((9, 9, 99),)))
 NAMES = [(kind, suffix) for kind, suffixes in drawn.SUFFIXES.items() for suffix in suffixes]
 
 

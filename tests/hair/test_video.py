@@ -15,7 +15,8 @@ import pytest
 
 from hair import UserError, sound, video, video_readers, video_writers
 from hair.cli import photo_kinds
-from hair.effects import draw
+from hair.dye import Dye
+from hair.effects import Looks, draw
 from hair.video import VideoPlan, VideoReader, segment_video
 from tests.pictures import LOOKS, by_brightness, process, small_disk
 from tools.make_sample import draw_head
@@ -120,6 +121,18 @@ def seconds_of(path: Path, kind: str) -> float:
     with av.open(str(path)) as film:
         streams = [stream for stream in film.streams if stream.type == kind]
         return max((float((stream.duration or 0) * stream.time_base) for stream in streams), default=0.0)
+
+
+def test_highlights_are_for_photos(tmp_path: Path) -> None:
+    write_grey_film(tmp_path / "in.mp4", "aac")
+    for dye in (Dye(((9, 9, 99),), highlights=0.3), Dye(((9, 9, 99), (99, 9, 9)), highlights=0.3)):
+        plan = VideoPlan(("recolor",), Looks(0.5, dye))
+        with pytest.raises(UserError, match="--highlights is for photos"):
+            segment_video(tmp_path / "in.mp4", tmp_path / "out", by_brightness, plan)
+        assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+        plan = VideoPlan(("mask",), Looks(0.5, dye))
+        assert "40 frames" in segment_video(tmp_path / "in.mp4", tmp_path / "out", by_brightness, plan)
+        (tmp_path / "out_mask.mp4").unlink()
 
 
 def test_sound_is_kept_cut_or_left_out(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -117,4 +117,4 @@ def put(page: Page, path: Path) -> Path:
 def segment_batch(page: Page, files: list[Path], kinds: tuple[str, ...] = ("mask",)) -> str:
     """What the page says after a batch."""
     names = [str(file) for file in files]
-    return page.segment_batch(names, list(kinds), 0.5, "#6e3325", VISITOR, lambda *_, **__: None)
+    return page.segment_batch(names, list(kinds), 0.5, "#6e3325", True, VISITOR, lambda *_, **__: None)

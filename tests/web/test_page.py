@@ -180,7 +180,7 @@ def test_a_bad_photo_loses_no_good_one(events, tmp_path):
 
 def test_a_backend_that_does_not_read_the_weights(tmp_path):
     page = Page(tmp_path, tmp_path / "hair")
-    said, pictures = page.show(str(DEMO), "onnx", False, 0.5, "#6e3325", 0.45, 1, VISITOR)
+    said, pictures = page.show(str(DEMO), "onnx", False, 0.5, "#6e3325", 0.45, 1, True, VISITOR)
     assert "onnx cannot run these weights" in said
     assert not pictures
 
@@ -197,5 +197,5 @@ def test_a_long_video_that_does_not_tell_its_length(events, tmp_path):
             container.mux(stream.encode(av.VideoFrame(32, 32, "yuv420p")))
         container.mux(stream.encode())
     (tmp_path / "long.webm").write_bytes(written.getvalue())
-    said = events.segment_clip(str(tmp_path / "long.webm"), "mask", 0.5, "#6e3325", VISITOR, None)
+    said = events.segment_clip(str(tmp_path / "long.webm"), "mask", 0.5, "#6e3325", True, VISITOR, None)
     assert "long.webm: the video is longer than the limit of 60 seconds" in said

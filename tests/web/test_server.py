@@ -57,11 +57,11 @@ def test_clients_read_and_delete_no_files_of_the_machine(server, tmp_path, is_st
 
     try:
         for path, allowed in ((victim, False), (ROOT / "README.md", False), (DEMO, True)):
-            shown = ask(address, "show", [named(path), "auto", False, 0.5, "#6e3325", 0.45, 1])
-            made = ask(address, "many", [[named(path)], ["mask"], 0.5, "#6e3325"])
+            shown = ask(address, "show", [named(path), "auto", False, 0.5, "#6e3325", 0.45, 1, True])
+            made = ask(address, "many", [[named(path)], ["mask"], 0.5, "#6e3325", True])
             assert (shown["success"], made["success"]) == (allowed, allowed), path
         assert "Photos processed: 1" in made["output"]["data"][0]
-        assert not ask(address, "film", [named(victim), "mask", 0.5, "#6e3325"])["success"]
+        assert not ask(address, "film", [named(victim), "mask", 0.5, "#6e3325", True])["success"]
         post(address, "run/predict", "forget", [], "client")
         assert victim.read_bytes() == demo
         assert DEMO.is_file()
