@@ -19,22 +19,30 @@ from hair.errors import UserError, run
 from hair.photos import photos_in, read_photo
 from training.augment import choose_composition, paste, put_hat
 from training.checks import check_rows
-from training.folders import SPLIT_SEED, FolderIndex, by_number, open_folder, prepare_celeb
+from training.folders import SPLIT_SEED, FolderIndex, by_number, is_folder, open_folder, prepare_celeb
 from training.korean import KoreanIndex, open_korean
+from training.labels import LabelIndex, open_labels
 from training.masks import check_picture
 from training.processes import rank, world_size
 from training.workers import WorkerLoader, start_worker
 
 
-def open_data(root: Path, query: str | None = None) -> FolderIndex | KoreanIndex:
-    """Open either data set, or any folder with `image/` and `mask/`, by what lies in it.
+def open_data(
+    root: Path, query: str | None = None, hair_label: Sequence[str] = ()
+) -> FolderIndex | KoreanIndex | LabelIndex:
+    """Open a data set of any kind, by what lies in its folder.
 
-    `query` is for `open_korean`. Raises UserError.
+    `query` is for `open_korean`, `hair_label` for `open_labels` and `open_folder`. Raises UserError.
     """
     is_korean = any(root.glob("dataindex_*.csv")) or any(root.glob("dataset/dataindex_*.csv"))
     if query is not None and not is_korean:
         raise UserError(f"{root}: has no labels for --filter; only the Korean data set has")
-    return open_korean(root, query) if is_korean else open_folder(root)
+    if is_korean:
+        return open_korean(root, query)
+    if root.is_file():
+        raise UserError(f"{root}: is a file; --data_dir names the folder that it and its photos lie in")
+    labels = None if is_folder(root) or not root.is_dir() else open_labels(root, hair_label)
+    return open_folder(root, hair_label) if labels is None else labels
 
 
 # ---------------------------------------------------------------------------------------------------- sets of photos

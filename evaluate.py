@@ -13,14 +13,16 @@ from hair.cli import HelpFormatter, add_network_flags, check_threshold, number
 from hair.errors import UserError, run
 from hair.files import write_json, write_png
 from hair.segmenter import DEFAULT_WEIGHTS, HairSegmenter
+from training.flags import HAIR_LABEL_HELP
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     data = parser.add_argument_group("data")
     data.add_argument(
-        "--data_dir", type=Path, nargs="+", required=True, metavar="DIR", help="either data set, or image/ and mask/"
+        "--data_dir", type=Path, nargs="+", required=True, metavar="DIR", help="data sets, of any kind that can be read"
     )
+    data.add_argument("--hair_label", nargs="+", default=[], metavar="CLASS", help=HAIR_LABEL_HELP)
     data.add_argument("--split", choices=["valid", "test", "all"], default="valid", help="which photos")
     data.add_argument("--fold", type=number(int, 0), help="fold to score on (default: the one the weights held out)")
     data.add_argument("--filter", metavar="QUERY", help="score a part of the Korean data set, as in train_korean.py")
@@ -68,6 +70,7 @@ def main() -> None:
 
     from training import scoring
 
+    selection = scoring.Selection(args.split, args.fold, args.filter, args.hair_label)
     jobs = []  # all of them before the first, so that mistakes are found before hours of scoring
     for path, weights_name in zip(args.weights, scoring.distinct_names(args.weights), strict=True):
         segmenter = HairSegmenter(
@@ -81,7 +84,7 @@ def main() -> None:
         )
         threshold = segmenter.threshold if args.threshold is None else args.threshold
         for folder, data_name in zip(args.data_dir, scoring.distinct_names(args.data_dir), strict=True):
-            photos = scoring.choose_photos(folder, segmenter, args.split, args.fold, args.filter)
+            photos = scoring.choose_photos(folder, segmenter, selection)
             photos.check()
             labels = photos.labels(args.by) if args.by else None
             jobs.append(scoring.Job(weights_name, data_name, segmenter, threshold, photos, labels))

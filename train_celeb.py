@@ -1,4 +1,4 @@
-"""Train on CelebAMask-HQ, or on any folder with image/ and mask/.
+"""Train on CelebAMask-HQ, or on any folder of photos and masks, or of photos and labels.
 
 python train_celeb.py --data_dir data/CelebAMask-HQ --apex --num_workers 4
 python train_celeb.py --img_size 256 --epochs 3 --limit 500          # a quick run
@@ -23,7 +23,7 @@ def main() -> None:
     import dataset  # torch takes seconds to import, so it comes after --help and mistyped flags
     from training.fit import train
 
-    train(plan, lambda: [dataset.open_folder(Path(folder)) for folder in plan.data_dir])
+    train(plan, lambda: [dataset.open_data(Path(folder), None, plan.hair_label) for folder in plan.data_dir])
 
 
 if __name__ == "__main__":

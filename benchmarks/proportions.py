@@ -42,7 +42,7 @@ def main() -> None:
     for folder in args.data_dir:
         for photo, kind in (("padded", HairSegmenter), ("stretched", StretchingSegmenter)):
             segmenter = kind(args.weights, args.backend, img_size=args.img_size, multi_scale=False)
-            photos = choose_photos(folder, segmenter, "valid", None)
+            photos = choose_photos(folder, segmenter)
             shapes = [photos.load(i)[1].shape for i in range(len(photos))]
             row = {"data": folder.name, "not square": sum(height != width for height, width in shapes)}
             row |= {"img_size": segmenter.img_size, "photo": photo}

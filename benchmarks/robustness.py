@@ -73,7 +73,7 @@ def dice_at(
     rng = np.random.default_rng(0)
     both = total = 0
     for folder in folders:
-        photos = choose_photos(folder, segmenter, "valid", None)
+        photos = choose_photos(folder, segmenter)
         for k, i in enumerate(rng.permutation(len(photos))[:limit]):
             image, mask = photos.load(i)
             photo, hair = paste_at(image, mask, canvases[k % len(canvases)], share, rng)

@@ -62,7 +62,7 @@ def main() -> None:
             export_onnx(model, file, portable_facts(weights, model, facts, None))
             networks[i] = open_network(file, "onnx", "cpu")
             segmenter = HairSegmenter(file, "onnx", multi_scale=False)
-            scores = summarise(score_photos(segmenter, choose_photos(args.data_dir, segmenter, "valid", None), 0.5))
+            scores = summarise(score_photos(segmenter, choose_photos(args.data_dir, segmenter), 0.5))
             encoder = model.config["encoder_name"].removeprefix("timm-").removeprefix("tf_")
             rows.append(
                 {

@@ -1,13 +1,18 @@
 """Between masks and outlines: polygons and run lengths of a mask, COCO, and polygons filled into a mask."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import cv2
 import numpy as np
 
+# By how much outlines may be simpler than the pixels' edges: a pixel's centre is 0.5 from its edges, and 0.354
+# from the line that cuts its corner.
+TOLERANCE = 0.35
+
 
 def polygons(mask: np.ndarray) -> list[np.ndarray]:
-    """The outlines of a mask's pieces, whose union is the mask with gaps of one pixel closed.
+    """The outlines of a mask's pieces: `rasterise` fills them into the same mask again.
 
     Lists of polygons such as COCO's cannot express holes, and a face within hair is one: a piece with a hole is cut in
     two through the middle of the hole.
@@ -24,17 +29,32 @@ def polygons(mask: np.ndarray) -> list[np.ndarray]:
     # A hole's contour runs on the hair around it, so a hole of one pixel is three wide and its middle is inside.
     cuts = sorted({int(hole[..., 0].min() + hole[..., 0].max()) // 2 for hole in holes})
     outlines = []
-    for left, right in zip([0, *cuts], [*cuts, mask.shape[1]], strict=True):
-        # A corner of the pixel grid is inside if one of the four pixels around it is hair: so the outline runs along
-        # the edges of the pixels. Through their middles it would lose half a pixel all around.
-        part = cv2.copyMakeBorder(mask[:, left:right], 0, 1, 0, 1, cv2.BORDER_CONSTANT)
-        corners = cv2.dilate(part, np.ones((2, 2), np.uint8), anchor=(1, 1))
-        pieces, _ = cv2.findContours(corners, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    for left, right in pairwise([0, *cuts, mask.shape[1]]):
+        # OpenCV's contours run through the middles of pixels. At double size a pixel is two wide, and the middles of
+        # its first and last rows and columns tell its edges apart.
+        part = cv2.resize(mask[:, left:right], None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)
+        pieces, _ = cv2.findContours(part, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
         for piece in pieces:
-            points = cv2.approxPolyDP(piece, 0.5, closed=True).reshape(-1, 2)
-            if len(points) >= 3:
-                outlines.append(points.astype(np.float32) + np.array((left, 0), np.float32))
+            edges = (piece[:, 0] + 1) // 2
+            halves = _cut_corners(edges[(edges != np.roll(edges, 1, 0)).any(1)])
+            points = cv2.approxPolyDP(halves[:, None], 2 * TOLERANCE, closed=True)[:, 0]
+            outlines.append(points.astype(np.float32) / 2 + np.array((left, 0), np.float32))
     return outlines
+
+
+def _cut_corners(points: np.ndarray) -> np.ndarray:
+    """Cut the corners of a staircase half a pixel from their tips, which makes slopes of them and keeps all centres.
+
+    Args:
+        points: int32 (points, 2), x and y of corners whose edges run along the axes.
+
+    Returns:
+        int32 (points, 2), in half pixels.
+    """
+    back, ahead = np.roll(points, 1, 0) - points, np.roll(points, -1, 0) - points
+    is_step = (np.minimum(abs(back).sum(1), abs(ahead).sum(1)) == 1)[:, None]
+    cut = np.stack([2 * points + is_step * np.sign(back), 2 * points + is_step * np.sign(ahead)], 1).reshape(-1, 2)
+    return cut[(cut != np.roll(cut, 1, 0)).any(1)].astype(np.int32)
 
 
 def box(mask: np.ndarray) -> list[int] | None:

@@ -1,10 +1,10 @@
-"""Data sets of photos and mask files: a folder with `image/` and `mask/`, and CelebAMask-HQ's download."""
+"""Data sets of photos and mask files: `image/` and `mask/`, or CelebAMask-HQ, Figaro-1k, LaPa, CIHP as downloaded."""
 
 import contextlib
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,15 +23,35 @@ MAPPING = "CelebA-HQ-to-CelebA-mapping.txt"
 # Where CelebA's own validation and test parts begin: https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html
 CELEBA_PARTS = ("train", "valid", "test")
 CELEBA_BORDERS = (162_771, 182_638)
+# Where photos and masks lie in other downloads, in each part of the data set.
+LAYOUTS = (
+    ("Original/{}", "GT/{}"),  # Figaro-1k
+    ("{}/images", "{}/labels"),  # LaPa
+    ("{}/Images", "{}/Category_ids"),  # CIHP
+)
+# What they call the parts: LaPa, then CIHP and Figaro-1k.
+PARTS = {"train": "train", "val": "valid", "test": "test"}
+PARTS |= {"Training": "train", "Validation": "valid", "Testing": "test"}
+PHOTO_ENDING, MASK_ENDING = "-org", "-gt"  # in Figaro-1k Frame00001-org.jpg has the mask Frame00001-gt.pbm
 
 
 @dataclass(frozen=True)
 class FolderIndex:
-    """Photos and mask files in pairs: a folder with `image/` and `mask/`, or CelebAMask-HQ's download as it comes."""
+    """Photos and mask files in pairs.
+
+    Attributes:
+        root: the folder that all lie below.
+        images: relative paths of the photos.
+        masks: and of their masks.
+        parts: for each photo `train`, `valid` or `test`, where the data set says so; else empty.
+        hair: class numbers of hair in masks of class numbers, for `read_mask`.
+    """
 
     root: Path
     images: list[str]
     masks: list[str]
+    parts: Sequence[str] = ()
+    hair: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -42,7 +62,7 @@ class FolderIndex:
 
     def mask(self, row: int, shape: tuple[int, int]) -> np.ndarray:
         """The hair as uint8 {0, 1} of `shape` (height, width), the photo's own. Raises UserError."""
-        return read_mask(self.root / self.masks[row], shape)
+        return read_mask(self.root / self.masks[row], shape, self.hair)
 
     def check(self, row: int, size_of: Callable[[Path], tuple[int, int]] = check_picture) -> None:
         """Raise UserError unless the row's two files are complete and have the same proportions.
@@ -54,14 +74,13 @@ class FolderIndex:
         check_proportions(mask, size_of(mask), shape)
 
     def split(self, fold: int, n_folds: int) -> dict[str, np.ndarray]:
-        """Rows of `train`, `valid` and, with CelebAMask-HQ's mapping file, `test` (then `fold` has no meaning)."""
+        """Rows of `train`, `valid` and, where the data set has one, `test`; see `split_rows`.
+
+        With CelebAMask-HQ's mapping file they are CelebA's own.
+        """
         mapping = self.root / MAPPING
         if not mapping.is_file():
-            if len(self) < n_folds:
-                raise UserError(f"{self.root}: {len(self)} photos cannot make {n_folds} folds")
-            folds = KFold(n_folds, shuffle=True, random_state=SPLIT_SEED).split(np.arange(len(self)))
-            train, valid = list(folds)[fold]
-            return {"train": train, "valid": valid}
+            return split_rows(self.root, self.parts or ["train"] * len(self), fold, n_folds)
         try:
             original = pd.read_csv(mapping, sep=r"\s+", usecols=["idx", "orig_idx"]).set_index("idx")["orig_idx"]
             original = original.loc[[int(Path(image).stem) for image in self.images]]
@@ -74,26 +93,52 @@ class FolderIndex:
         return {name: np.flatnonzero(part == number) for number, name in enumerate(CELEBA_PARTS)}
 
 
+def split_rows(root: Path, parts: Sequence[str], fold: int, n_folds: int) -> dict[str, np.ndarray]:
+    """Divide the photos of a data set.
+
+    Args:
+        root: names it in errors.
+        parts: of each photo, `train`, `valid` or `test`.
+        fold: the one to validate on, counted from 0; without meaning where some photos are `valid`.
+        n_folds: number of folds that the photos of `train` are divided into where none is `valid`.
+
+    Returns:
+        Rows of `train`, `valid` and, where there are any, `test`. Raises UserError for fewer photos than folds.
+    """
+    rows = {name: np.flatnonzero([part == name for part in parts]) for name in ("train", "valid", "test")}
+    if not len(rows["test"]):
+        del rows["test"]
+    if not len(rows["valid"]):
+        photos = rows["train"]
+        if len(photos) < n_folds:
+            raise UserError(f"{root}: {len(photos)} photos cannot make {n_folds} folds")
+        train, valid = list(KFold(n_folds, shuffle=True, random_state=SPLIT_SEED).split(photos))[fold]
+        rows |= {"train": photos[train], "valid": photos[valid]}
+    return rows
+
+
 def by_number(path: Path) -> tuple:
     """A key that sorts 9.jpg before 10.jpg, and names that are not numbers last."""
     return (0, int(path.stem), "") if path.stem.isdecimal() else (1, 0, path.stem)
 
 
-def _pictures_by_name(folder: Path) -> dict[str, Path]:
+def _pictures_by_name(folder: Path, ending: str = "") -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in sorted(photos_in(folder), key=by_number):
-        if path.stem in found:
-            raise UserError(f"{path}: {found[path.stem].name} has the same name; keep one of them")
-        found[path.stem] = path
+        name = path.stem.removesuffix(ending)
+        if name in found:
+            raise UserError(f"{path}: {found[name].name} has the same name; keep one of them")
+        found[name] = path
     return found
 
 
-def open_folder(root: Path) -> FolderIndex:
+def open_folder(root: Path, hair_label: Sequence[str] = ()) -> FolderIndex:
     """Index a folder of photos and masks.
 
     Args:
-        root: has `image/` and `mask/` (formats that inference reads, same stems), or is the raw download of
-            CelebAMask-HQ, whose photos without hair are left out as `prepare_celeb` does.
+        root: has `image/` and `mask/` (formats that inference reads, same stems), or is the download of Figaro-1k,
+            LaPa, CIHP or CelebAMask-HQ, of which photos without hair are left out as `prepare_celeb` does.
+        hair_label: classes of hair; of masks the numbers count.
 
     Raises:
         UserError: a missing or empty folder, a photo without mask or the reverse.
@@ -101,19 +146,41 @@ def open_folder(root: Path) -> FolderIndex:
     if not root.is_dir() or not any(root.iterdir()):
         problem = "is empty" if root.is_dir() else "no such folder"
         raise UserError(f"{root}: {problem}; data/README.md says how to get the data, --data_dir names another folder")
+    parts: list[str] = []
     if (root / "image").is_dir() and (root / "mask").is_dir():
         pairs = _pair(_pictures_by_name(root / "image"), _pictures_by_name(root / "mask"))
     elif (root / "CelebA-HQ-img").is_dir():
         pairs = [(photo, mask) for photo, mask, _ in scan_celeb(root) if mask is not None]
+    elif folders := _part_folders(root):
+        pairs = []
+        for image, mask, part in folders:
+            found = _pair(_pictures_by_name(image, PHOTO_ENDING), _pictures_by_name(mask, MASK_ENDING))
+            pairs += found
+            parts += [part] * len(found)
     else:
-        raise UserError(
-            f"{root}: has neither image/ and mask/ nor CelebA-HQ-img/ in it; data/README.md describes the layouts"
-        )
+        raise UserError(f"{root}: has neither image/ and mask/ nor labels in it; docs/data.md describes the layouts")
     if not pairs:
         raise UserError(f"{root}: no photos in it; data/README.md says how to get the data")
     images = [str(image.relative_to(root)) for image, _ in pairs]
     masks = [str(mask.relative_to(root)) for _, mask in pairs]
-    return FolderIndex(root, images, masks)
+    return FolderIndex(root, images, masks, parts, tuple(int(label) for label in hair_label if label.isdecimal()))
+
+
+def is_folder(root: Path) -> bool:
+    """Whether `open_folder` knows the layout of a folder."""
+    if (root / "image").is_dir() and (root / "mask").is_dir():
+        return True
+    return (root / "CelebA-HQ-img").is_dir() or bool(_part_folders(root))
+
+
+def _part_folders(root: Path) -> list[tuple[Path, Path, str]]:
+    """Folders of photos and of masks in one of LAYOUTS, and the part of the data set that each pair is."""
+    pairs = [
+        (root / photos.format(name), root / masks.format(name), part)
+        for name, part in PARTS.items()
+        for photos, masks in LAYOUTS
+    ]
+    return [pair for pair in pairs if pair[0].is_dir() and pair[1].is_dir() and photos_in(pair[1])]
 
 
 def _pair(images: dict[str, Path], masks: dict[str, Path]) -> list[tuple[Path, Path]]:

@@ -1,25 +1,30 @@
 """Mask files, and whether a picture file is complete."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from hair.errors import UserError
+from hair.headers import open_header, orientation, reading
 from hair.photos import check_photo, read_grey
+from hair.pixels import turn
 
 PROPORTIONS_TOLERANCE = 0.02  # by which a mask's proportions may differ from its photo's: rounding when it was resized
 
 
-def read_mask(path: Path, shape: tuple[int, int]) -> np.ndarray:
+def read_mask(path: Path, shape: tuple[int, int], hair: Sequence[int] = ()) -> np.ndarray:
     """Read a mask file.
 
     Args:
         path: a grey picture in which hair is above half of the range, so that JPEGs work, and which is not transparent
             there (PNG); or a picture of the values 0 and 1 alone.
         shape: the photo's (height, width). A mask of another size is resized if its proportions are the photo's.
+        hair: class numbers of hair, of a mask of class numbers: its grey levels, or the places of its palette. Masks
+            of 0 and 255 alone and JPEGs are read as if this was empty.
 
     Returns:
         uint8 {0, 1} (height, width).
@@ -27,16 +32,36 @@ def read_mask(path: Path, shape: tuple[int, int]) -> np.ndarray:
     Raises:
         UserError: a missing or unreadable file, other values, other proportions.
     """
-    mask = _decode(path)
+    classes = _read_classes(path) if hair else None
+    mask = _decode(path) if classes is None else np.isin(classes, hair).astype(np.uint8)
     top, brightest = np.iinfo(mask.dtype).max, int(mask.max())
     if brightest <= 1:
         mask = mask * top
     elif brightest <= top // 2:  # it would become a mask without hair; it is a palette, or holds class numbers
-        raise UserError(f"{path}: its brightest pixel is {brightest}, but hair is above {top // 2}; make hair white")
+        raise UserError(
+            f"{path}: its brightest pixel is {brightest}, but hair is above {top // 2}; make hair white, or give the "
+            "number of its class with --hair_label"
+        )
     if mask.shape != shape:
         check_proportions(path, mask.shape, shape)
         mask = cv2.resize(mask, shape[::-1], interpolation=cv2.INTER_LINEAR)
     return (mask > top // 2).astype(np.uint8)
+
+
+def _read_classes(path: Path) -> np.ndarray | None:
+    """A mask file's class numbers, uint8 or uint16 (H, W), upright; None where it holds none. Raises UserError."""
+    with _user_errors(path), reading(path) as stream:
+        picture = open_header(stream)
+        if isinstance(picture, Image.Image) and picture.mode == "P":
+            return turn(np.asarray(picture), orientation(picture))
+        if not isinstance(picture, Image.Image) or picture.format in ("JPEG", "MPO"):
+            return None
+        if picture.mode[:3] == "RGB":
+            levels = np.asarray(picture.convert("RGB"))
+            if (levels != levels[..., :1]).any():
+                raise UserError(f"{path}: is in colour, but --hair_label needs grey levels or a palette")
+    classes, _ = read_grey(path)
+    return None if ((classes == 0) | (classes == 255)).all() else classes
 
 
 def _decode(path: Path) -> np.ndarray:

@@ -42,40 +42,54 @@ class Job:
     labels: pd.Series | None
 
 
-def choose_photos(
-    folder: Path, segmenter: HairSegmenter, split: str, fold: int | None, query: str | None = None
-) -> PhotoSet:
+@dataclass(frozen=True)
+class Selection:
+    """Which photos of a data set are scored.
+
+    Attributes:
+        split: `valid`, `test` or `all`.
+        fold: the one to score on; None takes the one that the weights held out.
+        query: selects from the Korean data set.
+        hair_label: classes of hair, for `dataset.open_data`.
+    """
+
+    split: str = "valid"
+    fold: int | None = None
+    query: str | None = None
+    hair_label: Sequence[str] = ()
+
+
+def choose_photos(folder: Path, segmenter: HairSegmenter, selection: Selection | None = None) -> PhotoSet:
     """The photos of a data set to score on.
 
     Args:
         folder: of the data set.
         segmenter: its weights may say which fold they held out.
-        split: `valid`, `test` or `all`.
-        fold: the one to score on; None takes the one that the weights held out.
-        query: selects from the Korean data set.
+        selection: from the data set; the fold that the weights held out if None.
 
     Raises:
         UserError: no such fold or split, or no photos in it.
     """
-    index = open_data(folder, query)
-    if split == "all":
+    chosen = selection or Selection()
+    index = open_data(folder, chosen.query, chosen.hair_label)
+    if chosen.split == "all":
         rows = np.arange(len(index))
-        if query is not None:
+        if chosen.query is not None:
             parts = index.split(0, 2)
             rows = np.sort(np.concatenate([parts["train"], parts["valid"]]))
         return PhotoSet([index], [rows])
-    fold = segmenter.facts.get("fold") if fold is None else fold
+    fold = segmenter.facts.get("fold") if chosen.fold is None else chosen.fold
     n_folds = segmenter.facts.get("n_folds", 5)
     if fold is None:
         raise UserError("the weights do not say which fold they held out: give --fold, or --split all")
     if fold >= n_folds:
         raise UserError(f"--fold {fold} is out of range: the weights were trained with {n_folds} folds")
     parts = index.split(fold, n_folds)
-    if split not in parts:
-        raise UserError(f"{folder}: has no {split} part of its own (no mapping file); --split valid or all")
-    if not len(parts[split]):
-        raise UserError(f"{folder}: its {split} part has no photos; --split all scores on those that are there")
-    return PhotoSet([index], [parts[split]])
+    if chosen.split not in parts:
+        raise UserError(f"{folder}: has no {chosen.split} part of its own; --split valid or all")
+    if not len(parts[chosen.split]):
+        raise UserError(f"{folder}: its {chosen.split} part has no photos; --split all scores on those that are there")
+    return PhotoSet([index], [parts[chosen.split]])
 
 
 def score_photos(segmenter: HairSegmenter, photos: PhotoSet, threshold: float) -> pd.DataFrame:

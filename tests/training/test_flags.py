@@ -30,6 +30,7 @@ DEFAULTS = {
     "encoder_lr": 3e-5,
     "decoder_lr": None,
     "data_dir": ["data/CelebAMask-HQ"],
+    "hair_label": [],
     "output_dir": Path("weights"),
     "name": "celeb",
     "epochs": 20,

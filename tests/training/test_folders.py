@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from dataset import open_korean, split
+from dataset import open_data, open_korean, split
 from hair.errors import UserError
-from tests.pictures import write, write_picture
+from tests.pictures import GOOD, HAIR, PHOTO, SIZE, encoded, write, write_picture
 from tools.make_sample import make_celeb
 from training.folders import open_folder, prepare_celeb
 from training.masks import read_mask
@@ -129,7 +130,7 @@ def test_stray_files_among_the_annotations(tmp_path: Path) -> None:
         (lambda root: (root / "mask" / "3.png").unlink(), r"image/3\.png: has no mask"),
         (lambda root: (root / "image" / "3.png").unlink(), r"mask/3\.png: has no photo"),
         (lambda root: [path.unlink() for path in root.rglob("*.png")], "no photos in it"),
-        (lambda root: (root / "mask").rename(root / "masks"), "has neither image/ and mask/ nor CelebA-HQ-img/"),
+        (lambda root: (root / "mask").rename(root / "masks"), "has neither image/ and mask/ nor labels in it"),
         (lambda root: write_picture(root / "image" / "3.jpg", np.zeros((48, 64, 3), np.uint8)), "has the same name"),
     ],
 )
@@ -144,6 +145,48 @@ def test_missing_and_empty_folders_say_how_to_get_the_data(tmp_path: Path) -> No
         for opener in (open_folder, open_korean):
             with pytest.raises(UserError, match=r"data/README\.md"):
                 opener(folder)
+
+
+# ---------------------------------------------------------------------------------------------------- other downloads
+
+
+def test_figaro_is_read_as_it_is_downloaded(tmp_path: Path) -> None:
+    for part, first, count in (("Training", 1, 6), ("Testing", 121, 2)):
+        for number in range(first, first + count):
+            write(tmp_path / "Original" / part, {f"Frame{number:05d}-org.jpg": GOOD["머리 사진 1.jpg"]})
+            write(tmp_path / "GT" / part, {f"Frame{number:05d}-gt.pbm": encoded(Image.fromarray(HAIR), "PPM")})
+    index = open_data(tmp_path)
+    assert index.photo(0) == tmp_path / "Original/Training/Frame00001-org.jpg"
+    assert index.photo(7).name == "Frame00122-org.jpg"
+    np.testing.assert_array_equal(index.mask(7, SIZE), HAIR)
+    for row in range(8):
+        index.check(row)
+    folds = [index.split(fold, 3) for fold in range(3)]
+    assert sorted(row for parts in folds for row in parts["valid"]) == list(range(6)), "of the training part alone"
+    assert all(parts["test"].tolist() == [6, 7] for parts in folds)
+
+
+@pytest.mark.parametrize(
+    ("photos", "masks", "parts"),
+    [
+        ("{}/images", "{}/labels", ("train", "val", "test")),  # LaPa
+        ("{}/Images", "{}/Category_ids", ("Training", "Validation", "Testing")),  # CIHP
+    ],
+)
+def test_parsing_data_sets_are_read_as_they_are_downloaded(
+    tmp_path: Path, photos: str, masks: str, parts: tuple[str, ...]
+) -> None:
+    classes = np.where(HAIR, 10, 1).astype(np.uint8)
+    for number, part in enumerate(parts):
+        write(tmp_path / photos.format(part), {f"{number}.jpg": encoded(Image.fromarray(PHOTO), "JPEG")})
+        if masks != "{}/Category_ids" or number < 2:  # nobody may see the labels of CIHP's test part
+            write(tmp_path / masks.format(part), {f"{number}.png": encoded(Image.fromarray(classes), "PNG")})
+    index = open_data(tmp_path, None, ["10", "hair"])
+    np.testing.assert_array_equal(index.mask(0, SIZE), HAIR)
+    found = index.split(0, 5)
+    assert found["train"].tolist() == [0] and found["valid"].tolist() == [1] and len(found.get("test", [2])) == 1
+    with pytest.raises(UserError, match=r"0\.png: its brightest pixel is 10, .* give the number of its class"):
+        open_data(tmp_path).mask(0, SIZE)
 
 
 # ---------------------------------------------------------------------------------------------------- splits

@@ -13,9 +13,11 @@ from tests.pictures import (
     FUZZ,
     GOOD,
     HAIR,
+    PHOTO,
     SEEDS,
     SIZE,
     STARTS,
+    agreement,
     become_nobody,
     edits,
     spoiled,
@@ -53,6 +55,30 @@ def test_a_mask_of_class_numbers_is_not_taken_for_bald(tmp_path: Path, value: in
     Image.fromarray(HAIR.astype(np.uint8) * value).save(tmp_path / "classes.png")
     with pytest.raises(UserError, match=rf"classes\.png: its brightest pixel is {value}, but hair is above 127"):
         read_mask(tmp_path / "classes.png", SIZE)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "I;16", "RGB"])
+def test_hair_is_told_by_its_class_number(tmp_path: Path, mode: str) -> None:
+    """As LaPa's and CIHP's masks have it; a palette's colours mean nothing."""
+    classes = np.where(HAIR, 10, np.arange(SIZE[1]) % 10).astype(np.uint8)
+    classes[:3] = 255  # often stands for pixels that nobody has labelled
+    picture = Image.fromarray(classes.astype(np.uint16) if mode == "I;16" else classes)
+    if mode == "P":
+        picture.putpalette(np.random.default_rng(0).integers(0, 256, 768).tolist())
+    (picture.convert("RGB") if mode == "RGB" else picture).save(tmp_path / "classes.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "classes.png", SIZE, (10,)), HAIR)
+    np.testing.assert_array_equal(read_mask(tmp_path / "classes.png", SIZE, (10, 3, 11)), HAIR | (classes == 3))
+    twice = read_mask(tmp_path / "classes.png", (2 * SIZE[0], 2 * SIZE[1]), (10,))
+    assert agreement(twice[::2, ::2] > 0) > 0.9
+
+
+def test_masks_of_black_and_white_need_no_class_number(tmp_path: Path) -> None:
+    for name in ("white.png", "white.jpg"):
+        Image.fromarray(HAIR.astype(np.uint8) * 255).save(tmp_path / name)
+        assert agreement(read_mask(tmp_path / name, SIZE, (10,)) > 0) > 0.99
+    Image.fromarray(PHOTO).save(tmp_path / "colour.png")
+    with pytest.raises(UserError, match=r"colour\.png: is in colour"):
+        read_mask(tmp_path / "colour.png", SIZE, (10,))
 
 
 def test_a_jpeg_cut_off_is_found_and_one_with_a_tail_is_fine(tmp_path: Path) -> None:

@@ -82,9 +82,9 @@ def test_evaluate_scores_the_fold_held_out_or_the_part_asked_for(celeb: Path, ko
     segmenter = Bright()
     index = open_data(celeb)
     segmenter.facts |= {"fold": 3, "n_folds": 4}
-    chosen = scoring.choose_photos(celeb, segmenter, "valid", None)
+    chosen = scoring.choose_photos(celeb, segmenter)
     np.testing.assert_array_equal(chosen.row, index.split(3, 4)["valid"])
-    part = scoring.choose_photos(korean, segmenter, "all", None, "sex == '여'")
+    part = scoring.choose_photos(korean, segmenter, scoring.Selection("all", query="sex == '여'"))
     assert 0 < len(part) < len(open_data(korean)) and set(part.labels("sex")) == {"여"}
 
 
