@@ -17,7 +17,7 @@ from torch.utils.data import Dataset, Sampler, default_collate
 
 from hair.errors import UserError, run
 from hair.photos import photos_in, read_photo
-from training.augment import choose_composition, paste, put_hat
+from training.augment import CROWD, CROWD_SIZE, choose_composition, paste, put_hat
 from training.checks import check_rows
 from training.folders import SPLIT_SEED, FolderIndex, by_number, is_folder, open_folder, prepare_celeb
 from training.korean import KoreanIndex, open_korean
@@ -170,13 +170,20 @@ class HairDataset(Dataset):
         if composition == "unchanged":
             return image, mask
         if composition == "on photo":
-            canvas, canvas_mask = self.photos.load(int(rng.integers(len(self.photos))))
-            return paste(image, mask, canvas, canvas_mask, rng)
+            return paste(image, mask, *self._any_photo(rng), rng)
         background = read_photo(self.backgrounds[int(rng.integers(len(self.backgrounds)))])
         if composition == "hat":
             return put_hat(image, mask, background, rng)
         empty = np.zeros(background.shape[:2], np.uint8)
-        return (background, empty) if composition == "background" else paste(image, mask, background, empty, rng)
+        if composition == "background":
+            return background, empty
+        image, mask = paste(image, mask, background, empty, rng)
+        for _ in range(int(rng.integers(1, CROWD)) if composition == "crowd" else 0):
+            image, mask = paste(*self._any_photo(rng), image, mask, rng, CROWD_SIZE)
+        return image, mask
+
+    def _any_photo(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        return self.photos.load(int(rng.integers(len(self.photos))))
 
 
 class EpochSampler(Sampler):

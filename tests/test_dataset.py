@@ -4,6 +4,7 @@ import os
 import signal
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -117,6 +118,15 @@ def test_backgrounds_stand_alone_at_times_and_never_bring_hair(celeb: Path, tmp_
     (tmp_path / "wall.jpg").write_bytes(b"\xff\xd8\xff")
     with pytest.raises(UserError, match=r"wall\.jpg: .*replace or remove it"):
         dataset.open_backgrounds([str(tmp_path)])
+
+
+def test_a_crowd_has_the_hair_of_several_people(celeb: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_picture(tmp_path / "wall.png", np.full((128, 256, 3), 90, np.uint8))
+    photos = dataset.PhotoSet([dataset.open_folder(celeb)], [np.arange(36)])
+    monkeypatch.setattr(dataset, "choose_composition", lambda _: "crowd")
+    data = dataset.HairDataset(photos, train_transform("none", 256), dataset.open_backgrounds([str(tmp_path)]))
+    heads = [cv2.connectedComponents(data[(0, seed)][1][0].numpy())[0] - 1 for seed in range(30)]
+    assert max(heads) >= 3 and np.median(heads) >= 2
 
 
 # ---------------------------------------------------------------------------------------------------- loading processes

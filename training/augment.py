@@ -12,16 +12,25 @@ from albumentations.pytorch import ToTensorV2
 
 from hair.geometry import fit_square
 
-# What becomes of a photo where backgrounds are given, as shares of all photos: those of the last stages of the shipped
-# wild weights, whose card says what came before and what it did.
+# Shares of the photos that `heavy` turns by a quarter or a half, tilts as hand-held photos are, or turns by any angle.
+TURNED, TILTED, SLANTED = 1 / 4, 1 / 2, 0.15
+OUT_OF_FOCUS, DIM, SPOILT = 0.2, 0.15, 0.3  # shares; SPOILT is by motion, compression or noise
+BLUR = (0.3 / 512, 5 / 512)  # standard deviation out of focus, as a share of the photo's side
+DIM_LIGHT = (0.15, 0.6)  # what is left of the light
+SENSOR_NOISE = (0, 10 / 255)  # standard deviation of the noise in a dim photo
+
+# What becomes of a photo where backgrounds are given, as shares of all photos.
 COMPOSITIONS = {
-    "unchanged": 0.5,
-    "hat": 0.14,
-    "on photo": 0.06,  # shrunk and pasted onto another photo
-    "on background": 0.13,  # shrunk and pasted onto a background
+    "unchanged": 0.47,
+    "hat": 0.12,
+    "on photo": 0.05,  # shrunk and pasted onto another photo
+    "on background": 0.12,  # shrunk and pasted onto a background
+    "crowd": 0.07,  # onto a background with up to four others
     "background": 0.17,  # replaced by a background
 }
 PASTED_SIZE = (1 / 8, 2 / 3)  # of a pasted photo, as a share of the canvas's shorter side; drawn on a log scale
+CROWD_SIZE = (1 / 8, 2 / 5)  # the same of the others in a crowd
+CROWD = 5  # people at most
 SMALLEST_PASTED = 8  # pixels
 
 # Hats, as the same weights were trained with: probabilities, and ranges of uniform distributions.
@@ -75,24 +84,34 @@ def _heavy(size: int) -> list:
         area_for_downscale="image",
         mask_interpolation=cv2.INTER_NEAREST_EXACT,
     )
+    lit = [A.RandomBrightnessContrast(0.25, 0.25, p=0.5), A.RandomGamma((70, 140), p=0.2)]
+    dim = [
+        A.ColorJitter(brightness=DIM_LIGHT, contrast=(1, 1), saturation=(1, 1), hue=(0, 0), p=1),
+        A.GaussNoise(std_range=SENSOR_NOISE, p=1),
+        A.ImageCompression(quality_range=(50, 95), p=1),
+    ]
+    spoilt = [
+        A.MotionBlur(blur_limit=(3, 7)),
+        A.ImageCompression(quality_range=(30, 80)),
+        A.GaussNoise(std_range=(0.02, 0.08)),
+    ]
     return [
         A.OneOf([crop, _letterbox(size)], p=1),
         A.HorizontalFlip(p=0.5),
-        A.Affine(scale=(0.7, 1.25), rotate=(-35, 35), shear=(-8, 8), translate_percent=(-0.12, 0.12), p=0.5),
-        A.RandomBrightnessContrast(0.25, 0.25, p=0.5),
-        A.RandomGamma((70, 140), p=0.2),
+        A.RandomRotate90(p=TURNED * 4 / 3),  # one in four of its turns leaves the photo as it was
+        A.OneOf([_tilt(35, TILTED), _tilt(180, SLANTED)], p=TILTED + SLANTED),
         A.HueSaturationValue(15, 40, 15, p=0.4),
         A.ToGray(p=0.1),
-        A.OneOf(
-            [
-                A.GaussianBlur(sigma_limit=(0.5, 2.0)),
-                A.MotionBlur(blur_limit=(3, 7)),
-                A.ImageCompression(quality_range=(30, 80)),
-                A.GaussNoise(std_range=(0.02, 0.08)),
-            ],
-            p=0.35,
-        ),
+        # As in a camera: first the lens, then the light on the sensor and its noise, then the file.
+        A.GaussianBlur(sigma_limit=(BLUR[0] * size, BLUR[1] * size), blur_limit=0, p=OUT_OF_FOCUS),
+        A.OneOf([A.Sequential(dim, p=DIM), A.Sequential(lit, p=1 - DIM)], p=1),  # both at once would leave only black
+        A.OneOf(spoilt, p=SPOILT),
     ]
+
+
+def _tilt(degrees: int, p: float) -> A.Affine:
+    """A turn by up to so many degrees either way, with a shift, a shear and another size."""
+    return A.Affine(scale=(0.7, 1.25), rotate=(-degrees, degrees), shear=(-8, 8), translate_percent=(-0.12, 0.12), p=p)
 
 
 # ---------------------------------------------------------------------------------------------------- compositions
@@ -109,7 +128,12 @@ def choose_composition(rng: np.random.Generator) -> str:
 
 
 def paste(
-    image: np.ndarray, mask: np.ndarray, canvas: np.ndarray, canvas_mask: np.ndarray, rng: np.random.Generator
+    image: np.ndarray,
+    mask: np.ndarray,
+    canvas: np.ndarray,
+    canvas_mask: np.ndarray,
+    rng: np.random.Generator,
+    size: tuple[float, float] = PASTED_SIZE,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Shrink a photo and paste it somewhere onto another picture: small heads, several people.
 
@@ -117,11 +141,12 @@ def paste(
         image, canvas: RGB uint8 (H, W, 3), of any two sizes.
         mask, canvas_mask: uint8 {0, 1} (H, W) of the same.
         rng: decides on size and place.
+        size: range of the photo's longer side, as a share of the canvas's shorter one.
 
     Returns:
         The canvas with the photo on it, and its mask.
     """
-    smallest, largest = np.log(PASTED_SIZE)
+    smallest, largest = np.log(size)
     scale = np.exp(rng.uniform(smallest, largest)) * min(canvas.shape[:2]) / max(image.shape[:2])
     height = min(canvas.shape[0], max(SMALLEST_PASTED, round(image.shape[0] * scale)))
     width = min(canvas.shape[1], max(SMALLEST_PASTED, round(image.shape[1] * scale)))

@@ -28,6 +28,30 @@ def test_augmentations_keep_the_mask_on_the_photo(strength: str) -> None:
     assert np.median(overlaps) > 0.9
 
 
+def test_heavy_turns_photos_any_way_and_light_keeps_them_upright() -> None:
+    image = np.zeros((64, 64, 3), np.uint8)
+    mask = np.zeros((64, 64), np.uint8)
+    mask[:20, 24:40] = 1  # hair on top
+    for strength, upside in (("light", 0), ("heavy", 0.02)):
+        transform = augment.train_transform(strength, 64)
+        transform.set_random_seed(0)
+        masks = [transform(image=image, mask=mask)["mask"].numpy() for _ in range(200)]
+        at = np.array([np.argwhere(found).mean(0) / 63 - 0.5 for found in masks if found.any()])
+        assert (at[:, 0] > 0.2).mean() >= upside and (abs(at[:, 1]) > 0.2).mean() >= upside
+        assert strength == "heavy" or ((at[:, 0] < 0).all() and (abs(at[:, 1]) < 0.2).all())
+
+
+def test_heavy_darkens_some_photos() -> None:
+    """Evening photos are among what is learned."""
+    rng = np.random.default_rng(0)
+    image = rng.integers(150, 250, (64, 64, 3), np.uint8)
+    transform = augment.train_transform("heavy", 64)
+    transform.set_random_seed(0)
+    photos = [transform(image=image, mask=image[..., 0])["image"].numpy() for _ in range(200)]
+    light = np.array([photo.max() / 250 for photo in photos])
+    assert augment.DIM / 2 < (light < augment.DIM_LIGHT[1]).mean() < augment.DIM * 2
+
+
 def test_compositions_have_their_shares() -> None:
     assert sum(augment.COMPOSITIONS.values()) == pytest.approx(1)
     rng = np.random.default_rng(0)
@@ -43,6 +67,8 @@ def test_paste_puts_photo_and_mask_at_the_same_place() -> None:
         out, out_mask = augment.paste(image, mask, canvas, empty, rng)
         np.testing.assert_array_equal(out[..., 0] > 0, out_mask > 0)
         assert 100 / 8 - 1 <= np.flatnonzero(out_mask.any(1)).size <= 100 * 2 / 3 + 1
+        small = augment.paste(image, mask, canvas, empty, rng, (1 / 4, 1 / 4))[1]
+        assert np.flatnonzero(small.any(1)).size == 25
     assert not canvas.any()
     for low in (canvas[:3], canvas[:, :1]):
         assert augment.paste(image, mask, low, empty[: low.shape[0], : low.shape[1]], rng)[0].shape == low.shape
