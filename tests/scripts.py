@@ -1,5 +1,6 @@
 """Run a script in a process that is cheap to start and that a test may kill: forked with the imports done."""
 
+import atexit
 import importlib
 import multiprocessing
 import os
@@ -66,7 +67,11 @@ def _main(folder: Path, script: str, flags: list[str], hook: Callable[[], None] 
     # A fresh pair: those of the server may be closed, and pytest's belong to another process.
     sys.stdout, sys.stderr = (os.fdopen(os.dup(number), "w", buffering=1) for number in (1, 2))
     signal.signal(signal.SIGINT, signal.default_int_handler)  # the fork server ignores Ctrl-C
+    multiprocessing.set_start_method(None, force=True)  # else workers would come from a fork server of their own
     torch.set_num_threads(1)
     if hook is not None:
         hook()
-    errors.run(importlib.import_module(script).main)
+    try:
+        errors.run(importlib.import_module(script).main)
+    finally:
+        atexit._run_exitfuncs()  # a script ends so, a forked process would not: PyTorch stops its workers here

@@ -20,6 +20,7 @@ FACTS = {"img_size": 64, "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "thres
 # The fewest layers that a decoder takes: the exporter's time goes by layers, not by their size. PAN's pyramid needs
 # 128 px; DPT takes transformers alone, at their own size.
 ENCODERS = {"DPT": ("tu-vit_tiny_patch16_224", 224), "PAN": ("resnet18", 128)}
+SMALLEST = "tu-test_efficientnet"  # of more layers, for tests that leave the exporter out
 ENCODERS |= dict.fromkeys(["DeepLabV3", "DeepLabV3Plus", "UPerNet"], ("resnet18", 64))
 
 
@@ -29,15 +30,16 @@ def one_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exporting, "FIXED_SIZE", models.DECODERS)
 
 
-def save_tiny(folder: Path, decoder: str = "Unet") -> Path:
-    encoder, size = ENCODERS.get(decoder, ("vgg11", 64))
-    models.save_model(models.build_model(encoder, decoder), folder, {**FACTS, "img_size": size})
+def save_tiny(folder: Path, decoder: str = "Unet", encoder: str | None = None) -> Path:
+    """The folder of an untrained network, of the encoder of ENCODERS if no other is named."""
+    own, size = ENCODERS.get(decoder, ("vgg11", 64))
+    channels = [32, 16, 16, 8, 8] if decoder in models.UNET_FAMILY else None
+    model = models.build_model(encoder or own, decoder, None, channels)
+    models.save_model(model, folder, {**FACTS, "img_size": size})
     return folder
 
 
 SLOW = ("MAnet", "UPerNet", "UnetPlusPlus", "DPT")  # the exporter needs 5 to 15 s for each: pytest -m slow
-
-
 CASES = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in models.DECODERS]
 
 
@@ -129,7 +131,7 @@ def test_int8_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_facts_are_carried_over_or_missed(tmp_path: Path) -> None:
-    save_tiny(tmp_path)
+    save_tiny(tmp_path, encoder=SMALLEST)
     model, facts = models.load_model(tmp_path)
     carried = exporting.portable_facts(tmp_path, model, facts | {"fold": 3, "n_folds": 4}, None)
     assert (carried["fold"], carried["n_folds"], carried["mean"]) == (3, 4, [0.5, 0.5, 0.5])
@@ -138,7 +140,7 @@ def test_facts_are_carried_over_or_missed(tmp_path: Path) -> None:
 
 
 def test_int8_names_what_it_cannot_use(tmp_path: Path) -> None:
-    save_tiny(tmp_path / "run")
+    save_tiny(tmp_path / "run", encoder=SMALLEST)
     for folder in ("image", "mask"):
         (tmp_path / "photos" / folder).mkdir(parents=True)
     photos = [tmp_path / "photos" / "image" / f"[{number}].jpg" for number in range(8)]
@@ -159,7 +161,7 @@ def test_int8_names_what_it_cannot_use(tmp_path: Path) -> None:
 
 
 def test_what_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save_tiny(tmp_path)
+    save_tiny(tmp_path, encoder=SMALLEST)
     monkeypatch.setattr(exporting, "export_onnx", write_two_layers)
     with pytest.raises(UserError, match="differs too much"):
         exporting.export(tmp_path, "onnx", tmp_path / "model.onnx")
