@@ -6,7 +6,8 @@ python dataset.py prepare-celeb data/CelebAMask-HQ    # raw download -> image/<n
 import argparse
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import albumentations as A
@@ -16,8 +17,8 @@ from torch import Generator, Tensor, randint, randperm
 from torch.utils.data import Dataset, Sampler, default_collate
 
 from hair.errors import UserError, run
-from hair.photos import photos_in, read_photo
-from training.augment import CROWD, CROWD_SIZE, choose_composition, paste, put_hat
+from hair.photos import open_photo, photos_in, read_photo
+from training.augment import CROWD, CROWD_SIZE, choose_composition, jpeg_scale, paste, put_hat, train_transform
 from training.checks import check_rows
 from training.folders import SPLIT_SEED, FolderIndex, by_number, is_folder, open_folder, prepare_celeb
 from training.korean import KoreanIndex, open_korean
@@ -66,10 +67,17 @@ class PhotoSet:
         """The file of photo i."""
         return self.indexes[self.part[i]].photo(self.row[i])
 
-    def load(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        """Photo i as RGB uint8 (H, W, 3) and its mask as uint8 {0, 1} (H, W). Raises UserError, FileNotFoundError."""
-        image = read_photo(self.path(i))
-        return image, self.indexes[self.part[i]].mask(self.row[i], image.shape[:2])
+    def load(self, i: int, jpeg_scale: Callable[[int, int], int] | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Photo i as RGB uint8 (H, W, 3) and its mask as uint8 {0, 1} (H, W).
+
+        `jpeg_scale` is for `hair.photos.open_photo`; it must divide both sides of the photo, so that the mask, which is
+        made at the photo's own size, fits. Raises UserError, FileNotFoundError.
+        """
+        photo = open_photo(self.path(i), jpeg_scale=jpeg_scale)
+        height, width = photo.pixels.shape[:2]
+        mask = self.indexes[self.part[i]].mask(self.row[i], (photo.scale * height, photo.scale * width))
+        centres = np.s_[photo.scale // 2 :: photo.scale]
+        return photo.pixels, mask[centres, centres]
 
     def digests(self) -> np.ndarray:
         """A number for each photo's path, sorted int64, by which a resumed run recognises its photos."""
@@ -146,9 +154,22 @@ class HairDataset(Dataset):
     Workers send bytes, not floats, to the device, which normalises them (`models.Normalise`) much faster.
     """
 
-    def __init__(self, photos: PhotoSet, transform: A.Compose, backgrounds: Sequence[Path] = ()) -> None:
-        """Args: the `photos`; a `transform` of `augment`; pictures without people to compose photos with."""
-        self.photos, self.transform, self.backgrounds = photos, transform, backgrounds
+    def __init__(
+        self,
+        photos: PhotoSet,
+        transform: A.Compose,
+        backgrounds: Sequence[Path] = (),
+        jpeg_scale: Callable[[int, int], int] | None = None,
+    ) -> None:
+        """Create a data set; `training_set` does so for training.
+
+        Args:
+            photos: to read.
+            transform: of `augment`.
+            backgrounds: pictures without people to compose photos with.
+            jpeg_scale: as for `PhotoSet.load`.
+        """
+        self.photos, self.transform, self.backgrounds, self.jpeg_scale = photos, transform, backgrounds, jpeg_scale
 
     def __len__(self) -> int:
         return len(self.photos)
@@ -156,7 +177,7 @@ class HairDataset(Dataset):
     def __getitem__(self, key: int | tuple[int, int]) -> tuple[Tensor, Tensor, int]:
         """Load photo `i`; with a key (i, seed) the augmentation follows from the seed alone."""
         i, seed = key if isinstance(key, tuple) else (key, None)
-        image, mask = self.photos.load(i)
+        image, mask = self.photos.load(i, self.jpeg_scale)
         if seed is not None:
             self.transform.set_random_seed(seed)
             if self.backgrounds:
@@ -184,6 +205,14 @@ class HairDataset(Dataset):
 
     def _any_photo(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         return self.photos.load(int(rng.integers(len(self.photos))))
+
+
+def training_set(photos: PhotoSet, strength: str, size: int, backgrounds: Sequence[Path] = ()) -> HairDataset:
+    """Photos to train on at `size` pixels, with the augmentation of that strength; JPEGs are decoded at a part of their
+    size where that is enough, except where they are composed with backgrounds.
+    """
+    scale = None if backgrounds else partial(jpeg_scale, strength, size)
+    return HairDataset(photos, train_transform(strength, size), backgrounds, scale)
 
 
 class EpochSampler(Sampler):

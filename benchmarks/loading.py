@@ -28,12 +28,11 @@ import pandas as pd
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from dataset import HairDataset, PhotoSet, build_loader
+from dataset import PhotoSet, build_loader, training_set
 from hair import read_photo
 from hair.cli import HelpFormatter, number
 from hair.errors import run
 from tools.make_sample import draw_head
-from training.augment import train_transform
 from training.korean import open_korean
 
 ROWS, FILES, COLUMNS, SIZE = 256_679, 37, 136, 512  # of the real data set
@@ -42,6 +41,7 @@ DRAWN = 40  # photos, which all rows share
 POLYGONS = 300  # hair and face polygons, which all rows share
 HAIR_POINTS, FACE_POINTS = 105, 32  # of a polygon
 ROUNDS = 3  # of loading, in turns with decoding alone
+RATES = (("light", 512), ("light", 256), ("heavy", 512))  # augmentation and pixels of the loaders that are timed
 HEAD = ("", "id", "path", "source", "polygon1", "polygon2", "height", "width", "sex", "length", "curl", "age")
 HEAD += ("horizontal", "vertical", "color", "bang", "loss", "side", "basestyle", "before-after")
 
@@ -158,11 +158,10 @@ def measure_mask(root: Path) -> dict[str, float]:
     return {"index": median_cpu(from_index, rows), "plain": median_cpu(plain_mask, texts)}
 
 
-def _loader(root: Path, strength: str, workers: int, photos: int | None = None) -> DataLoader:
+def _loader(root: Path, strength: str, size: int, workers: int, photos: int | None = None) -> DataLoader:
     index = open_korean(root)
     rows = np.random.default_rng(2).permutation(len(index))[:photos]
-    transform = train_transform(strength, SIZE)
-    return build_loader(HairDataset(PhotoSet([index], [rows]), transform), 8, workers, seed=0)
+    return build_loader(training_set(PhotoSet([index], [rows]), strength, size), 8, workers, seed=0)
 
 
 def measure_workers(root: Path, method: str) -> dict[str, float]:
@@ -173,7 +172,7 @@ def measure_workers(root: Path, method: str) -> dict[str, float]:
     context = get_context(method)
     idle = context.Process(target=time.sleep, args=(60,))
     idle.start()
-    loader = _loader(root, "light", workers=2)
+    loader = _loader(root, "light", SIZE, workers=2)
     loader.multiprocessing_context = context
     batches = iter(loader)
     list(itertools.islice(batches, 40))
@@ -183,10 +182,10 @@ def measure_workers(root: Path, method: str) -> dict[str, float]:
     return {"worker": worker, "imports": imports, "added": worker - imports}
 
 
-def measure_rate(root: Path, strength: str, photos: int) -> dict[str, float]:
+def measure_rate(root: Path, strength: str, size: int, photos: int) -> dict[str, float]:
     """One worker compared with decoding alone, in turns, on one core each: photos a second, CPU ms a photo."""
     cv2.setNumThreads(0)  # decoding gets one core, as the worker does
-    loader = _loader(root, strength, 1, photos)
+    loader = _loader(root, strength, size, 1, photos)
     list(loader)  # starts the worker, fills the page cache
     worker = loader._iterator._workers[0].pid
     worker_cpu, decode_cpu, decode, load = -_cpu_seconds(worker), 0.0, 0.0, 0.0
@@ -237,14 +236,15 @@ def worker_line(method: str, memory: dict[str, float]) -> tuple[str, str, str]:
     return f"another worker, {method}", "60 MB", figures
 
 
-def rate_line(strength: str, rate: dict[str, float]) -> tuple[str, str, str]:
+def rate_line(strength: str, size: int, rate: dict[str, float]) -> tuple[str, str, str]:
     """Line of the table about what `measure_rate` gives."""
     figures = (
         f"{rate['load'] / rate['decode']:.2f} ({rate['load']:.0f} of {rate['decode']:.0f} photos/s, "
         f"JPEG files of {rate['kilobytes']:.0f} kB); by CPU {rate['decode_ms'] / rate['worker_ms']:.2f} "
         f"({rate['decode_ms']:.1f} ms to {rate['worker_ms']:.1f} ms)"
     )
-    return f"1 worker relative to decoding alone, {strength}", "0.33" if strength == "light" else "", figures
+    required = "0.33" if (strength, size) == ("light", SIZE) else ""
+    return f"1 worker at {size} px relative to decoding alone, {strength}", required, figures
 
 
 def main() -> None:
@@ -259,8 +259,9 @@ def main() -> None:
         table = measure_index(root, rows)
         for method in ("fork", "spawn"):
             table.append(worker_line(method, in_new_process(measure_workers, root, method)))
-        for strength in ("light", "heavy"):
-            table.append(rate_line(strength, in_new_process(measure_rate, root, strength, min(rows, 400))))
+        for strength, size in RATES:
+            rate = in_new_process(measure_rate, root, strength, size, min(rows, 400))
+            table.append(rate_line(strength, size, rate))
     for line in [("what", "must reach", "measured"), ("---", "---", "---"), *table]:
         print("| " + " | ".join(line) + " |")
 

@@ -60,12 +60,12 @@ class Stored:
     notes: list[str] = field(default_factory=list)
 
 
-def decode(path: Path, max_pixels: int | None = None) -> Stored:
+def decode(path: Path, jpeg_scale: Callable[[int, int], int] | None = None) -> Stored:
     """Decode a picture file; of animations and other sequences the first picture.
 
     Args:
         path: of the file.
-        max_pixels: a JPEG that has more is decoded at 1/2, 1/4 or 1/8 of its size.
+        jpeg_scale: gives, from a JPEG's width and height as stored, the one of JPEG_SCALES that it is decoded at.
 
     Raises:
         FileNotFoundError: no such file.
@@ -78,7 +78,7 @@ def decode(path: Path, max_pixels: int | None = None) -> Stored:
             if isinstance(picture, HeifImage):
                 return _heif(picture)
             notes += _sequence(picture)
-            scale = _load(picture, max_pixels)
+            scale = _load(picture, jpeg_scale)
             if not _ends_well(picture, stream):
                 notes.append(DAMAGED)
         except (LimitError, MemoryError):
@@ -88,7 +88,7 @@ def decode(path: Path, max_pixels: int | None = None) -> Stored:
             if mended is None:
                 raise
             picture = mended
-            scale = _load(picture, max_pixels)
+            scale = _load(picture, jpeg_scale)
             notes.append(DAMAGED)
         return _stored(picture, stream, scale, notes)
 
@@ -101,12 +101,11 @@ def _sequence(picture: Image.Image) -> list[str]:
     return [f"{kind}; the first picture was read"]
 
 
-def _load(picture: Image.Image, max_pixels: int | None) -> int:
-    """Decode a picture, a JPEG at 1/scale of its size where it is larger than `max_pixels`; returns the scale."""
+def _load(picture: Image.Image, jpeg_scale: Callable[[int, int], int] | None) -> int:
+    """Decode a picture, a JPEG at 1/scale of its size; returns the scale."""
     width, height = picture.size
-    if max_pixels and picture.format in ("JPEG", "MPO"):
-        fits = (scale for scale in JPEG_SCALES if width * height <= max_pixels * scale**2)
-        scale = next(fits, JPEG_SCALES[-1])
+    if jpeg_scale and picture.format in ("JPEG", "MPO"):
+        scale = jpeg_scale(width, height)
         picture.draft(picture.mode, (max(1, width // scale), max(1, height // scale)))
     picture.load()
     return round(width / picture.width) if picture.size != (width, height) else 1

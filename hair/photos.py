@@ -4,15 +4,16 @@ import glob
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from hair.damage import JPEG_END, JPEG_START, PNG_END, PNG_START
-from hair.decoding import decode
+from hair.decoding import JPEG_SCALES, decode
 from hair.errors import UserError
 from hair.files import real_path
 from hair.headers import LimitError, beginning, open_header, reading, upright_size
@@ -38,6 +39,7 @@ class Photo:
         colors: RGB uint8 (H, W, 3), without the white; the same array as `pixels` where all is opaque.
         notes: remarks for the user, such as "is animated; the first picture was read".
         exif: EXIF data of the file, if it has any; their orientation is no longer true.
+        scale: it was read at 1/scale of its size.
     """
 
     pixels: np.ndarray
@@ -45,6 +47,7 @@ class Photo:
     colors: np.ndarray
     notes: tuple[str, ...] = ()
     exif: bytes | None = None
+    scale: int = 1
 
 
 def read_photo(path: str | Path, max_pixels: int | None = None) -> np.ndarray:
@@ -64,9 +67,19 @@ def read_photo(path: str | Path, max_pixels: int | None = None) -> np.ndarray:
     return open_photo(path, max_pixels).pixels
 
 
-def open_photo(path: str | Path, max_pixels: int | None = None) -> Photo:
-    """Read a photo with its transparency and with remarks on it. Arguments and errors are those of `read_photo`."""
-    stored = decode(Path(path), max_pixels)
+def open_photo(
+    path: str | Path, max_pixels: int | None = None, jpeg_scale: Callable[[int, int], int] | None = None
+) -> Photo:
+    """Read a photo with its transparency and with remarks on it.
+
+    Args:
+        path, max_pixels: as for `read_photo`.
+        jpeg_scale: as for `decode`; without it `max_pixels` decides.
+
+    Raises:
+        FileNotFoundError, UserError: as `read_photo`.
+    """
+    stored = decode(Path(path), jpeg_scale or (partial(_scale_within, max_pixels) if max_pixels else None))
     colors, alpha = to_srgb(stored)
     scale = _scale(colors.shape[0] * colors.shape[1], max_pixels)
     pixels = shrink(colors if alpha is None else on_white(colors, alpha), scale)
@@ -74,10 +87,16 @@ def open_photo(path: str | Path, max_pixels: int | None = None) -> Photo:
         colors = pixels
     else:
         colors, alpha = shrink(colors, scale), shrink(alpha, scale)
-    if scale * stored.scale > 1:
+    scale *= stored.scale
+    if scale > 1:
         height, width = pixels.shape[:2]
-        stored.notes.append(f"read at 1/{scale * stored.scale} of its size: {width}×{height} pixels")
-    return Photo(pixels, alpha, colors, tuple(stored.notes), stored.exif)
+        stored.notes.append(f"read at 1/{scale} of its size: {width}×{height} pixels")
+    return Photo(pixels, alpha, colors, tuple(stored.notes), stored.exif, scale)
+
+
+def _scale_within(max_pixels: int, width: int, height: int) -> int:
+    """The scale at which a JPEG of width × height has no more than `max_pixels`, or comes closest to that."""
+    return next((scale for scale in JPEG_SCALES if width * height <= max_pixels * scale**2), JPEG_SCALES[-1])
 
 
 def _scale(pixels: int, max_pixels: int | None) -> int:

@@ -8,10 +8,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader
 
 import dataset
 from hair.errors import UserError, run
+from hair.pixels import turn
 from tests.pictures import GOOD, one_line, write, write_picture
 from training.augment import eval_transform, train_transform
 from training.folders import FolderIndex
@@ -49,6 +51,55 @@ def test_several_folders_make_one_set_and_limit_keeps_their_shares(pairs: Path, 
 
 
 # ---------------------------------------------------------------------------------------------------- loading
+
+
+def save_jpegs(root: Path, size: tuple[int, int]) -> dataset.PhotoSet:
+    """A head of hair at each of EXIF's turns, as JPEGs of `size` (height, width) with masks of the upright size."""
+    height, width = size
+    hair = np.zeros(size, np.uint8)
+    cv2.ellipse(hair, (width // 3, height // 2), (width // 5, height // 4), 20, 0, 360, 255, -1)
+    for number in range(1, 9):
+        turned = turn(hair, number)
+        exif = Image.Exif()
+        exif[0x0112] = number
+        for folder, picture, options in (("image", hair, {"exif": exif, "quality": 95}), ("mask", turned, {})):
+            path = root / folder / f"{number}.{'jpg' if options else 'png'}"
+            path.parent.mkdir(exist_ok=True)
+            Image.fromarray(picture).save(path, **options)
+    return dataset.PhotoSet([dataset.open_folder(root)], [np.arange(8)])
+
+
+@pytest.mark.parametrize(("size", "scale"), [((96, 128), 2), ((192, 256), 4), ((95, 128), 1), ((60, 80), 1)])
+def test_masks_fit_jpegs_that_are_decoded_at_a_part_of_their_size(
+    tmp_path: Path, size: tuple[int, int], scale: int
+) -> None:
+    photos = save_jpegs(tmp_path, size)
+    data = dataset.training_set(photos, "none", 64)
+    validation = dataset.HairDataset(photos, eval_transform(64))
+    for i in range(8):
+        image, mask = photos.load(i, data.jpeg_scale)
+        assert (max(size) // scale, min(size) // scale) == (max(image.shape[:2]), min(image.shape[:2]))
+        assert mask.shape == image.shape[:2]
+        bright, hair = image[..., 0] > 127, mask > 0
+        assert hair.any() and (bright != hair).sum() < 0.06 * hair.sum()  # a mask one pixel off gives 0.07 and more
+        (small, small_mask, _), (whole, whole_mask, _) = data[(i, 0)], validation[i]
+        assert torch.equal(small_mask, whole_mask)
+        assert (small.float() - whole.float()).abs().mean() < 2
+
+
+def test_only_photos_to_train_on_that_are_not_composed_are_decoded_at_a_part_of_their_size(tmp_path: Path) -> None:
+    photos = save_jpegs(tmp_path, (96, 128))
+    assert photos.load(0)[0].shape == (96, 128, 3)
+    assert dataset.training_set(photos, "light", 64, [tmp_path / "image" / "1.jpg"]).jpeg_scale is None
+
+
+def test_polygons_fit_photos_that_are_decoded_at_a_part_of_their_size(korean: Path) -> None:
+    photos = dataset.split([dataset.open_korean(korean)], 0, 5)[0]
+    data = dataset.training_set(photos, "light", 64)
+    for i in range(5):
+        image, mask = photos.load(i, data.jpeg_scale)
+        assert image.shape == (64, 64, 3)
+        assert (mask == photos.load(i)[1][1::2, 1::2]).all() and mask.any()
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])

@@ -10,10 +10,10 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.tensorboard import SummaryWriter
 
 import models
-from dataset import HairDataset, PhotoSet, open_backgrounds, split
+from dataset import HairDataset, PhotoSet, open_backgrounds, split, training_set
 from hair.errors import UserError
 from hair.files import atomic, write_json
-from training.augment import eval_transform, train_transform
+from training.augment import eval_transform
 from training.checkpoint import LAST, CheckpointTimer, TrainingState, alone_in, remove_leftovers, writing
 from training.engine import Compute, evaluate, train_one_epoch
 from training.flags import TrainingPlan
@@ -141,7 +141,7 @@ def fit(plan: TrainingPlan, run: Path, train: PhotoSet, valid: PhotoSet) -> dict
                 if size != plan.size_at(state.epoch):
                     size = plan.size_at(state.epoch)
                     begin_size(state, size)
-                    train_set = HairDataset(train, train_transform(plan.augment, size), backgrounds)
+                    train_set = training_set(train, plan.augment, size, backgrounds)
                     valid_set = HairDataset(valid, eval_transform(size))
                     train_loader, valid_loader = build_loaders(plan, train_set, valid_set, device)
                 train_loader.go_to(state.epoch, state.batch)

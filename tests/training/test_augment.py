@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import albumentations as A
 import cv2
 import numpy as np
 import pytest
@@ -50,6 +51,40 @@ def test_heavy_darkens_some_photos() -> None:
     photos = [transform(image=image, mask=image[..., 0])["image"].numpy() for _ in range(200)]
     light = np.array([photo.max() / 250 for photo in photos])
     assert augment.DIM / 2 < (light < augment.DIM_LIGHT[1]).mean() < augment.DIM * 2
+
+
+def test_warping_four_channels_gives_the_pixels_of_three() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (61, 64, 3), np.uint8)
+    ranges = {"scale": (0.7, 1.25), "rotate": (-35, 35), "shear": (-8, 8), "translate_percent": (-0.12, 0.12), "p": 1}
+    here, plain = (A.Compose([kind(**ranges)]) for kind in (augment.Affine, A.Affine))
+    for seed in range(20):
+        here.set_random_seed(seed)
+        plain.set_random_seed(seed)
+        out, expected = (transform(image=image, mask=image[..., 0]) for transform in (here, plain))
+        assert (out["image"] == expected["image"]).all() and (out["mask"] == expected["mask"]).all()
+
+
+@pytest.mark.parametrize(
+    ("strength", "size", "width", "height", "scale"),
+    [
+        ("light", 256, 512, 512, 2),
+        ("none", 256, 1024, 1024, 4),
+        ("light", 288, 512, 512, 1),
+        ("light", 256, 300, 512, 2),  # the longer side decides
+        ("light", 256, 427, 640, 1),  # the scale divides both sides
+        ("light", 384, 3024, 4032, 8),
+        ("light", 512, 3024, 4032, 4),
+        ("light", 64, 4000, 4000, 8),  # there is no smaller scale
+        ("heavy", 256, 512, 512, 1),
+        ("heavy", 256, 1024, 1024, 2),
+        ("heavy", 256, 900, 2048, 1),  # the shorter side decides
+        ("heavy", 256, 3024, 4032, 4),
+    ],
+)
+def test_jpegs_are_decoded_as_small_as_the_augmentation_allows(
+    strength: str, size: int, width: int, height: int, scale: int
+) -> None:
+    assert augment.jpeg_scale(strength, size, width, height) == scale
 
 
 def test_compositions_have_their_shares() -> None:
