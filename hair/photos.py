@@ -3,6 +3,7 @@
 import glob
 import math
 import os
+import struct
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -25,6 +26,7 @@ OTHER_SUFFIXES = (".gif", ".bmp", ".dib", ".tif", ".tiff", ".jp2", ".j2k", ".jpf
 NETPBM_SUFFIXES = (".ppm", ".pgm", ".pbm", ".pnm")  # Figaro-1k has its masks in these
 PHOTO_SUFFIXES = PHONE_SUFFIXES + OTHER_SUFFIXES + NETPBM_SUFFIXES
 MARKERS = ((JPEG_START, JPEG_END), (PNG_START, PNG_END))  # a file that begins and ends like this is taken for complete
+PNG_SIZE = slice(16, 24)  # where a PNG's width and height are
 SYSTEM_FILES = ("thumbs.db", "desktop.ini")  # that Windows hides
 LARGE_PIXELS = 24_000_000  # above this, photos are processed one at a time to bound the memory of a batch
 
@@ -139,7 +141,7 @@ def check_photo(path: str | Path) -> tuple[int, int]:
 def photo_size(path: Path) -> tuple[int, int] | None:
     """The (height, width) that a picture file states, before any rotation, also where that is too large to be read.
 
-    None if it is not a picture.
+    None if it is not a picture, or where its beginning is damaged.
     """
     try:
         with reading(path) as stream:
@@ -147,8 +149,16 @@ def photo_size(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     except UserError as error:
-        size = error.__cause__.size if isinstance(error.__cause__, LimitError) else None
+        size = error.__cause__.size if isinstance(error.__cause__, LimitError) else _size_of_damaged(path)
     return size and size[::-1]
+
+
+def _size_of_damaged(path: Path) -> tuple[int, int] | None:
+    """The (width, height) of a PNG that Pillow does not open, but `decode` may repair."""
+    with path.open("rb") as stream:
+        head = stream.read(PNG_SIZE.stop)
+    is_png = head.startswith(PNG_START) and len(head) == PNG_SIZE.stop
+    return struct.unpack(">II", head[PNG_SIZE]) if is_png else None
 
 
 def is_large(path: Path) -> bool:
@@ -170,20 +180,29 @@ def photos_in(folder: Path, recursive: bool = False) -> list[Path]:
     return sorted(filter(is_photo, _files_in(folder, recursive)))
 
 
+def is_hidden(path: Path) -> bool:
+    """Whether a path below a folder that someone named is hidden, or lies in a hidden folder."""
+    return any(part.startswith(".") and part != ".." for part in path.parts) or path.name.lower() in SYSTEM_FILES
+
+
 def _files_in(folder: Path, recursive: bool) -> Iterator[Path]:
     """The files in a folder that are not hidden, nor in a hidden folder. Raises OSError."""
     for file in folder.rglob("*") if recursive else folder.iterdir():
-        is_hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-        if not is_hidden and file.name.lower() not in SYSTEM_FILES and not file.is_dir():
+        if not is_hidden(file.relative_to(folder)) and not file.is_dir():
             yield file
+
+
+def kinds_of_others(names: Iterable[Path]) -> Counter[str]:
+    """The suffixes of those of these files that are not photos by their names, and how often each is there."""
+    return Counter(path.suffix.lower() or "without a suffix" for path in names if not is_photo(path))
 
 
 def count_others(names: Iterable[Path]) -> str | None:
     """Say how many of these files are not photos by their names, such as "3 files are not photos: 2 .mov, 1 .txt"."""
-    others = Counter(path.suffix.lower() or "without a suffix" for path in names if not is_photo(path))
+    others = kinds_of_others(names)
     if not others:
         return None
-    kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items(), key=lambda item: -item[1]))
+    kinds = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common())
     count = others.total()
     return f"{count} file{'s are' if count > 1 else ' is'} not {'photos' if count > 1 else 'a photo'}: {kinds}"
 

@@ -32,6 +32,7 @@ ENDINGS = (  # of all names of results, whatever the format
 )
 KEEP_TRANSPARENCY = ("alpha", "recolor")  # the others are to be seen everywhere
 OPAQUE = (".jpg", ".jpeg")  # photos that have no transparency to keep
+NO_EXIF = "its EXIF cannot be read and is left out"  # a note
 LONGEST_INPUT = 1 << 30  # bytes of a photo on standard input
 
 
@@ -203,7 +204,7 @@ def _read(path: Path, file: Path, results: Results) -> tuple[Photo, bytes]:
     """Read a photo that the user named `path`, and the EXIF for its results; remarks are printed."""
     photo = open_photo(file, results.max_pixels)
     exif = read_exif(file) if results.keep_exif else b""
-    notes = photo.notes if exif is not None else (*photo.notes, "its EXIF cannot be read and is left out")
+    notes = photo.notes if exif is not None else (*photo.notes, NO_EXIF)
     for note in notes:
         print(f"{path}: {note}", file=sys.stderr)
     return photo, exif or b""

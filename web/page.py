@@ -3,9 +3,8 @@
 import base64
 import hashlib
 import html
-import threading
 import zipfile
-from functools import cache, partial
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,16 +18,17 @@ from pydantic import BaseModel, Field
 from hair import HairSegmenter, UserError
 from hair.colors import HAIR_COLORS, parse_color
 from hair.dye import Dye
-from hair.effects import Looks, draw
+from hair.effects import Looks
 from hair.files import encode_picture, result_names
-from hair.results import KINDS, PICTURES, Results, describe, segment_file
+from hair.photos import Photo
+from hair.results import KINDS, PICTURES, Results, describe, draw_photo, save_results
 from hair.video import KINDS as VIDEO_KINDS
 from hair.video import VideoPlan, VideoReader, segment_video
-from web.texts import TEXTS, choose_language, translate_color
-from web.visitors import Prediction, PredictionKey, ResultStore, UserMessage, check_size, read_upload, unpack
+from web.texts import TEXTS, choose_language, translate_color, translate_note
+from web.uploads import MAX_BYTES, MAX_SECONDS, MAX_UPLOAD, check_size, read_upload, unpack
+from web.visitors import MAX_PIXELS, Prediction, PredictionKey, ResultStore, Turns, UserMessage
 
 DEMO = Path(__file__).resolve().parents[1] / "demo"
-MAX_SECONDS = 60  # of a video
 MAX_STORED = 600_000_000  # bytes of predictions in memory, for all visitors together
 SHOWN = tuple(kind for kind in PICTURES if kind != "palette")  # in the Photo tab, which has all colours in a list
 PREVIEW_SIDE = 900  # longer side of the pictures in the page, in pixels
@@ -91,8 +91,7 @@ def session_of(request: gr.Request) -> str:
 
 def alert_html(message: UserMessage, language: str) -> str:
     """A message to the visitor."""
-    text = TEXTS[language][message.key].format(**message.facts)
-    return f'<p class="alert" role="alert">{html.escape(text)}</p>'
+    return f'<p class="alert" role="alert">{html.escape(message.text(language))}</p>'
 
 
 def status_html(text: str) -> str:
@@ -100,8 +99,14 @@ def status_html(text: str) -> str:
     return f'<p role="status">{html.escape(text)}</p>'
 
 
+def notes_html(name: str, notes: Sequence[str], language: str) -> str:
+    """Remarks on how a photo was read."""
+    return "".join(status_html(f"{name}: {translate_note(note, language)}") for note in notes)
+
+
 def image_html(image: np.ndarray, alt: str) -> str:
-    """An image whose data are part of the HTML, so that no file of it is written. RGB or grey uint8."""
+    """An image whose data are part of the HTML, so that no file of it is written. Grey, RGB or RGBA uint8."""
+    image = on_checkerboard(image) if image.ndim == 3 and image.shape[2] == 4 else image
     data = base64.b64encode(encode_picture(image, ".jpg")).decode()
     return f'<img alt="{html.escape(alt)}" src="data:image/jpeg;base64,{data}">'
 
@@ -120,34 +125,44 @@ def on_checkerboard(cut_out: np.ndarray) -> np.ndarray:
 
 
 def summary_html(prediction: Prediction, controls: Controls, language: str) -> str:
-    """How much of the photo is hair, and of which colour."""
+    """How much of the photo is hair, of which colour, and remarks on how the photo was read."""
     mask = prediction.probabilities(controls.refine) >= controls.threshold
-    facts = describe(prediction.name, prediction.photo, mask)
+    facts = describe(prediction.name, prediction.photo.pixels, mask)
+    notes = notes_html(prediction.name, prediction.photo.notes, language)
     if facts["color_name"] is None:
-        return status_html(TEXTS[language]["none"])
+        return status_html(TEXTS[language]["none"]) + notes
     name = f"{translate_color(facts['color_name'], language)} ({facts['color']})"
-    return status_html(TEXTS[language]["summary"].format(share=f"{facts['hair']:.1%}", name=name))
+    return status_html(TEXTS[language]["summary"].format(share=f"{facts['hair']:.1%}", name=name)) + notes
 
 
-def pictures_html(prediction: Prediction, controls: Controls, language: str) -> str:
-    """A slider between the photo and its dyed hair, then each kind of picture with its download."""
+def preview(photo: Photo, size: tuple[int, int]) -> Photo:
+    """A photo at a smaller size (width, height)."""
+    pixels = cv2.resize(photo.pixels, size, interpolation=cv2.INTER_AREA)
+    if photo.alpha is None:
+        return Photo(pixels, None, pixels)
+    colors, alpha = (cv2.resize(part, size, interpolation=cv2.INTER_AREA) for part in (photo.colors, photo.alpha))
+    return Photo(pixels, alpha, colors)
+
+
+def pictures_html(prediction: Prediction, controls: Controls, language: str, address: str) -> str:
+    """A slider between the photo and its dyed hair, then each kind of picture with its download from `address`."""
     text = TEXTS[language]
-    height, width = prediction.photo.shape[:2]
+    height, width = prediction.photo.pixels.shape[:2]
     scale = min(1, PREVIEW_SIDE / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    photo = cv2.resize(prediction.photo, size, interpolation=cv2.INTER_AREA)
+    photo = preview(prediction.photo, size)
     probabilities = cv2.resize(prediction.probabilities(controls.refine), size, interpolation=cv2.INTER_AREA)
-    pictures = {kind: draw(kind, photo, probabilities, controls.looks()) for kind in SHOWN}
-    pictures["alpha"] = on_checkerboard(pictures["alpha"])
+    pictures = {kind: draw_photo(kind, photo, probabilities, controls.looks()) for kind in SHOWN}
+    before = photo.pixels if photo.alpha is None else np.dstack([photo.colors, photo.alpha])
     query = html.escape(urlencode(controls.model_dump()))
     figures = [
         f"<figure>{image_html(image, text[kind])}"
-        f'<a class="save-{kind}" href="picture/{prediction.token}/{kind}.png?{query}" download>'
+        f'<a class="save-{kind}" href="{html.escape(address)}/{kind}.png?{query}" download>'
         f"{html.escape(text['save'].format(kind=text[kind]))}</a></figure>"
         for kind, image in pictures.items()
     ]
     compare = (
-        f'<div class="compare">{image_html(photo, text["before"])}{image_html(pictures["recolor"], text["after"])}'
+        f'<div class="compare">{image_html(before, text["before"])}{image_html(pictures["recolor"], text["after"])}'
         f'<input type="range" value="50" aria-label="{html.escape(text["slide"])}" '
         "oninput=\"this.parentElement.style.setProperty('--cut', this.value + '%')\"></div>"
     )
@@ -161,31 +176,40 @@ class Page:
     """The page's events, one method each.
 
     Args:
-        weights: see `hair.HairSegmenter`.
+        segmenter: as `hair.HairSegmenter`, from a backend; keeps those that it has made.
         folder: for uploads (in `inbox`, which Gradio must be told) and results; the caller deletes it.
+        root_path: where visitors find the page, such as `/hair` behind a proxy; empty if that is the root.
     """
 
-    def __init__(self, weights: Path | None, folder: Path) -> None:
+    def __init__(self, segmenter: Callable[..., HairSegmenter], folder: Path, root_path: str = "") -> None:
         self.inbox = folder / "uploads"
         self.inbox.mkdir(parents=True)  # Gradio makes it with the first upload, but needs it earlier
         self.store = ResultStore(folder / "results", self.inbox, MAX_STORED)
-        self.segmenter = cache(partial(HairSegmenter, weights))  # by backend
-        self.one_large = threading.Lock()  # see `hair.results.segment_file`
+        self.segmenter = segmenter
+        self.turns = Turns()
+        self.root_path = root_path
 
-    def predict(self, session: str, path: Path, backend: str) -> Prediction:
-        """The prediction for a photo; the network runs only if it is not stored. Raises UserMessage."""
-        key = PredictionKey(session, str(path), backend)
+    def predict(self, key: PredictionKey) -> Prediction:
+        """The prediction for a photo; the network runs only if it is not stored. Raises UserMessage.
+
+        Call it in turn, see `Turns`.
+        """
         prediction = self.store.get(key)
         if prediction is None:
-            self.store.note_upload(session, path)
+            path = Path(key.path)
+            self.store.note_upload(key.session, path)
             photo = read_upload(path)
             try:
-                segmenter = self.segmenter(backend)
+                segmenter = self.segmenter(key.backend)
             except (OSError, UserError) as error:  # not every backend reads every kind of weights
-                raise UserMessage("no_backend", backend=backend) from error
-            prediction = Prediction(path.name, photo, segmenter(photo), segmenter.img_size)
+                raise UserMessage("no_backend", backend=key.backend) from error
+            prediction = Prediction(path.name, photo, segmenter(photo.pixels), segmenter.img_size)
             self.store.put(key, prediction)
         return prediction
+
+    def address(self, place: str) -> str:
+        """Where visitors find a place beside the page."""
+        return f"{self.root_path}/{place}" if self.root_path else place
 
     def show(  # noqa: PLR0913 (Gradio passes each control's value as an argument of its own)
         self,
@@ -211,11 +235,15 @@ class Page:
             bleach=bleach,
             refine=refine,
         )
+        key = PredictionKey(session_of(request), path, backend)
         try:
-            prediction = self.predict(session_of(request), Path(path), backend)
+            with self.turns.take(check_size(Path(path))):
+                prediction = self.predict(key)
+                address = self.address(f"picture/{self.store.token(key)}")
+                summary = summary_html(prediction, controls, language)
+                return summary, pictures_html(prediction, controls, language, address)
         except UserMessage as message:
             return alert_html(message, language), ""
-        return summary_html(prediction, controls, language), pictures_html(prediction, controls, language)
 
     def segment_batch(  # noqa: PLR0913 (see `show`)
         self,
@@ -240,22 +268,27 @@ class Page:
         names = result_names(photos, output, [f"_{kind}.{suffix}" for kind, suffix in KINDS.items()])
         segmenter = self.segmenter("auto")
         results = Results(tuple(kinds), Looks(threshold, Dye((parse_color(hex_color(color)),), bleach=bleach)))
+        notes = ""
         for number, (path, name) in enumerate(zip(photos, names, strict=True)):
             progress((number, len(photos)), desc=text["working"].format(name=path.name))
             try:
-                check_size(path)
-                segment_file(path, name, segmenter, results, self.one_large)
+                with self.turns.take(check_size(path), is_patient=True):
+                    photo = read_upload(path)
+                    save_results(name, path.name, photo, segmenter(photo.pixels), results)
             except UserMessage as message:
                 problems.append(message)
-            except (OSError, UserError):
-                problems.append(UserMessage("unreadable", name=path.name))
+            except OSError:  # a full disk
+                problems.append(UserMessage("not_saved", name=path.name))
+            else:
+                notes += notes_html(path.name, photo.notes, language)
         alerts = "".join(alert_html(problem, language) for problem in problems)
         archive = folder / "hair.zip"
         count = zip_files(output, archive)
         if not count:
             return alerts
         ready = status_html(text["ready"].format(count=count // len(kinds)))
-        return ready + alerts + link_html(f"file/{self.store.offer(archive)}", f"{text['download']} (ZIP)")
+        link = link_html(self.address(f"file/{self.store.offer(archive)}"), f"{text['download']} (ZIP)")
+        return ready + notes + alerts + link
 
     def segment_clip(  # noqa: PLR0913 (see `show`)
         self,
@@ -279,9 +312,9 @@ class Page:
             folder = self.store.new_folder(session)
             plan = VideoPlan((kind,), Looks(threshold, Dye((parse_color(hex_color(color)),), bleach=bleach)))
             segment_video(path, folder / "hair", self.segmenter("auto"), plan)
-        except (OSError, ValueError, cv2.error):  # PyAV's errors are of the first two types
+        except (OSError, UserError, cv2.error):
             return alert_html(UserMessage("bad_video", name=path.name), language)
-        address = f"file/{self.store.offer(folder / f'hair_{kind}.mp4')}"
+        address = self.address(f"file/{self.store.offer(folder / f'hair_{kind}.mp4')}")
         player = f'<video controls src="{address}" style="width: 100%"></video>'
         return status_html(text["video_ready"]) + player + link_html(address, f"{text['download']} (MP4)")
 
@@ -317,9 +350,24 @@ def is_long(reader: VideoReader) -> bool:
 # ---------------------------------------------------------------------------------------------------- components
 
 
+def build_i18n() -> gr.I18n:
+    """The page's texts for Gradio; the labels of uploads state their limits."""
+    megabytes = MAX_UPLOAD // 2**20
+    limits = {
+        "photo": {"megapixels": MAX_PIXELS // 1_000_000, "megabytes": MAX_BYTES // 2**20},
+        "files": {"megabytes": megabytes},
+        "clip": {"seconds": MAX_SECONDS, "megabytes": megabytes},
+    }
+    labels = {
+        language: {key: texts[key].format(**facts) for key, facts in limits.items()}
+        for language, texts in TEXTS.items()
+    }
+    return gr.I18n(**{language: texts | labels[language] for language, texts in TEXTS.items()})
+
+
 def build_page(page: Page) -> gr.Blocks:
     """Lay out the page's components and connect them to its events."""
-    say = gr.I18n(**TEXTS)
+    say = build_i18n()
     gr.set_static_paths([DEMO])
     with gr.Blocks(title=TEXTS["en"]["title"], analytics_enabled=False, delete_cache=(600, 3600)) as blocks:
         gr.Markdown(say("intro"))

@@ -1,52 +1,53 @@
-"""The server: the page, and addresses beside it for results at full resolution."""
+"""The server of the page: its addresses, beside those of the HTTP interface."""
 
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import quote
 
 import gradio as gr
 from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.responses import FileResponse, Response
 
-from hair.effects import draw
-from hair.files import encode_picture
-from hair.results import PICTURES
-from web.page import CSS, DEMO, Controls, Page, build_page
+from hair.results import PICTURES, Results, make_result
+from web.api import NO_STORE, attachment, build_api
+from web.page import CSS, DEMO, Controls, Page, build_i18n, build_page
 from web.texts import TEXTS, choose_language
-
-MAX_FILE_SIZE = 64 * 2**20  # bytes of an upload
-NO_STORE = {"Cache-Control": "no-store"}
+from web.uploads import MAX_UPLOAD, check_size
 
 
 def build_server(page: Page) -> FastAPI:
-    """The page at `/`, pictures of a prediction at `/picture/…`, made on request, and batch results at `/file/…`."""
-    server = FastAPI(docs_url=None, openapi_url=None)
+    """The page at `/`, pictures of a prediction at `/picture/…`, made on request, and batch results at `/file/…`.
 
-    @server.get("/picture/{token}/{kind}.png")
+    The HTTP interface is there, too; see `api.build_api`.
+    """
+    server = build_api(page.segmenter, page.turns, page.root_path)
+
+    @server.get("/picture/{token}/{kind}.png", include_in_schema=False)
     def send_picture(request: Request, token: str, kind: str, controls: Annotated[Controls, Query()]) -> Response:
-        prediction = page.store.by_token(token)
-        if prediction is None or kind not in PICTURES:
+        key = page.store.key_of(token)
+        if key is None or kind not in PICTURES:
             raise _gone(request)
-        image = draw(kind, prediction.photo, prediction.probabilities(controls.refine), controls.looks())
-        name = quote(f"{Path(prediction.name).stem}_{kind}.png")
-        headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{name}", **NO_STORE}
-        return Response(encode_picture(image), media_type="image/png", headers=headers)
+        with page.turns.take(check_size(Path(key.path))):
+            prediction = page.predict(key)
+            results = Results((kind,), controls.looks())
+            probabilities = prediction.probabilities(controls.refine)
+            _, content = make_result(kind, prediction.name, prediction.photo, probabilities, results)
+        return Response(content, media_type="image/png", headers=attachment(f"{Path(prediction.name).stem}_{kind}.png"))
 
-    @server.get("/file/{token}")
+    @server.get("/file/{token}", include_in_schema=False)
     def send_file(request: Request, token: str) -> FileResponse:
         path = page.store.download(token)
         if path is None:
             raise _gone(request)
         return FileResponse(path, filename=path.name, headers=NO_STORE, content_disposition_type="inline")
 
-    return _mount_page(server, build_page(page))
+    return _mount_page(server, build_page(page), page.root_path)
 
 
 def _gone(request: Request) -> HTTPException:
     return HTTPException(404, TEXTS[choose_language(request.headers)]["gone"])
 
 
-def _mount_page(server: FastAPI, blocks: gr.Blocks) -> FastAPI:
+def _mount_page(server: FastAPI, blocks: gr.Blocks, root_path: str) -> FastAPI:
     # Gradio refuses paths that clients name, other than uploads, only after `launch`, which a mounted page never calls.
     # Without this line clients could read any picture on this machine. There is no public way (Gradio 6.31,
     # `_check_allowed`).
@@ -56,8 +57,9 @@ def _mount_page(server: FastAPI, blocks: gr.Blocks) -> FastAPI:
         server,
         blocks,
         path="",
-        max_file_size=MAX_FILE_SIZE,
-        i18n=gr.I18n(**TEXTS),
+        root_path=root_path,
+        max_file_size=MAX_UPLOAD,
+        i18n=build_i18n(),
         theme=theme,
         css=CSS,
         show_error=True,

@@ -1,5 +1,6 @@
 """The texts of the page in English and Korean, chosen by the browser's language."""
 
+import re
 from collections.abc import Mapping
 
 # Keys must differ from those of Gradio's own texts, such as "video".
@@ -7,11 +8,11 @@ TEXTS = {
     "en": {
         "title": "Hair segmentation",
         "intro": "# Hair segmentation\n\nUpload a photo, paste one or take one with the camera. "
-        "Photos stay on this machine and are deleted when you close the page.",
+        "Only the machine that serves this page sees it, and deletes it when you close the page.",
         "tab_photo": "Photo",
         "tab_batch": "Multiple photos",
         "tab_video": "Video",
-        "photo": "Your photo",
+        "photo": "Your photo (up to {megapixels} megapixels and {megabytes} MB)",
         "examples": "Examples",
         "color": "Dye colour",
         "presets": "Preset colours",
@@ -21,10 +22,10 @@ TEXTS = {
         "threshold": "Threshold (lower values select more hair)",
         "refine": "Refine edges with a guided filter",
         "backend": "Inference backend",
-        "files": "Photos or a ZIP file of photos",
+        "files": "Photos or a ZIP file of photos (up to {megabytes} MB)",
         "kinds": "Results to create",
         "start": "Start",
-        "clip": "Short video",
+        "clip": "Short video (up to {seconds} seconds and {megabytes} MB)",
         "video_kind": "Result to create",
         "overlay": "overlay",
         "mask": "mask",
@@ -45,7 +46,13 @@ TEXTS = {
         "no_video": "Choose a video first.",
         "no_backend": "{backend} cannot run these weights on this machine. Choose another backend.",
         "large": "{name}: the photo has {megapixels} megapixels; the limit is {most}.",
+        "big_file": "{name}: the file is larger than the limit of {most} MB.",
         "unreadable": "{name}: this file cannot be read as a photo.",
+        "damaged": "{name}: this photo is damaged or incomplete, or of a kind that cannot be read.",
+        "not_saved": "{name}: the result could not be saved. Is the disk of the server full?",
+        "others": "Files in the ZIP that are not photos and were skipped: {count} ({kinds}).",
+        "busy": "Too many photos are being processed at the moment. Please try again in a few seconds.",
+        "no_photo": "The request contains no photo.",
         "bad_zip": "{name}: this ZIP file cannot be opened.",
         "too_many": "The limit is {most} photos and {bytes} MB unpacked. The remaining photos were skipped.",
         "too_long": "{name}: the video is longer than the limit of {most} seconds.",
@@ -59,11 +66,11 @@ TEXTS = {
     "ko": {
         "title": "머리카락 영역 분할",
         "intro": "# 머리카락 영역 분할\n\n사진을 올리거나 붙여 넣거나 카메라로 촬영하세요. "
-        "사진은 이 컴퓨터 밖으로 전송되지 않으며, 페이지를 닫으면 삭제됩니다.",
+        "사진은 이 페이지를 제공하는 컴퓨터에서만 처리되며, 페이지를 닫으면 삭제됩니다.",
         "tab_photo": "사진",
         "tab_batch": "여러 장",
         "tab_video": "동영상",
-        "photo": "내 사진",
+        "photo": "내 사진 ({megapixels}메가픽셀, {megabytes} MB 이하)",
         "examples": "예시 사진",
         "color": "염색 색상",
         "presets": "색상 프리셋",
@@ -73,10 +80,10 @@ TEXTS = {
         "threshold": "임계값 (낮을수록 더 넓게)",
         "refine": "가이드 필터로 가장자리 다듬기",
         "backend": "추론 백엔드",
-        "files": "사진 또는 사진이 담긴 ZIP 파일",
+        "files": "사진 또는 사진이 담긴 ZIP 파일 ({megabytes} MB 이하)",
         "kinds": "만들 결과",
         "start": "시작",
-        "clip": "짧은 동영상",
+        "clip": "짧은 동영상 ({seconds}초, {megabytes} MB 이하)",
         "video_kind": "만들 결과",
         "overlay": "오버레이",
         "mask": "마스크",
@@ -97,7 +104,13 @@ TEXTS = {
         "no_video": "먼저 동영상을 선택하세요.",
         "no_backend": "이 컴퓨터에서는 {backend} 백엔드로 이 가중치를 실행할 수 없습니다. 다른 백엔드를 선택하세요.",
         "large": "{name}: {megapixels}메가픽셀 사진입니다. {most}메가픽셀까지 처리할 수 있습니다.",
+        "big_file": "{name}: 파일이 {most} MB보다 큽니다.",
         "unreadable": "{name}: 사진으로 읽을 수 없는 파일입니다.",
+        "damaged": "{name}: 사진이 손상되었거나 일부가 빠졌거나 지원하지 않는 종류입니다.",
+        "not_saved": "{name}: 결과를 저장하지 못했습니다. 서버의 디스크가 가득 찼는지 확인하세요.",
+        "others": "ZIP 안에서 사진이 아니어서 건너뛴 파일: {count}개 ({kinds}).",
+        "busy": "지금 처리 중인 사진이 너무 많습니다. 잠시 후 다시 시도해 주세요.",
+        "no_photo": "요청에 사진이 없습니다.",
         "bad_zip": "{name}: 열 수 없는 ZIP 파일입니다.",
         "too_many": "사진은 {most}장, 압축을 푼 크기는 {bytes} MB까지 처리할 수 있습니다. 나머지 사진은 제외했습니다.",
         "too_long": "{name}: 동영상이 {most}초보다 깁니다.",
@@ -131,6 +144,18 @@ KOREAN_COLORS = {
     "green": "초록색",
 }
 
+# What hair says about how it read a photo, in Korean.
+KOREAN_NOTES = {
+    r"is animated; the first picture was read": "애니메이션입니다. 첫 번째 장면만 읽었습니다.",
+    r"has more pages; the first picture was read": "여러 쪽짜리 파일입니다. 첫 쪽만 읽었습니다.",
+    r"holds several pictures; the main one was read": "사진이 여러 장 들어 있습니다. 대표 사진만 읽었습니다.",
+    r"damaged, but all of the picture is there": "파일이 손상되었지만 사진은 온전합니다.",
+    r"read at (1/\d+) of its size: (\S+) pixels": "{0} 크기({1}픽셀)로 줄여 읽었습니다.",
+    r"its colour profile is damaged .*": "색상 프로파일이 손상되었거나 맞지 않아 무시했습니다.",
+    r"its HDR colours \((\w+)\) were read .*": "HDR({0}) 색상을 일반 사진의 색상으로 읽었습니다.",
+    r"its EXIF cannot be read and is left out": "EXIF를 읽을 수 없어 제외했습니다.",
+}
+
 
 def choose_language(headers: Mapping[str, str]) -> str:
     """Choose `ko` for browsers that prefer Korean, else `en`.
@@ -144,3 +169,12 @@ def choose_language(headers: Mapping[str, str]) -> str:
 def translate_color(name: str, language: str) -> str:
     """The name of a hair colour, as `hair.colors.color_name` returns it, in the page's language."""
     return KOREAN_COLORS[name] if language == "ko" else name
+
+
+def translate_note(note: str, language: str) -> str:
+    """A remark of `hair.photos.Photo.notes` in the page's language; in English where there is no translation."""
+    if language == "ko":
+        for pattern, korean in KOREAN_NOTES.items():
+            if found := re.fullmatch(pattern, note):
+                return korean.format(*found.groups())
+    return note

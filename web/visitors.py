@@ -1,26 +1,25 @@
-"""What the page keeps of its visitors until they leave: predictions in memory, uploads and results on disk."""
+"""When it is whose turn, and what the page keeps of its visitors until they leave: photos in memory, files on disk."""
 
 import secrets
 import shutil
 import tempfile
 import threading
-import zipfile
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from hair import UserError, read_photo
 from hair.effects import refine_edges
-from hair.photos import is_photo, photo_size
+from hair.photos import Photo
+from web.texts import TEXTS
 
-# Limits that keep a page for several visitors within the memory and the disk of a small machine.
-MAX_PIXELS = 24_000_000  # of a photo
-MAX_PHOTOS = 500  # of a batch
-MAX_UNPACKED = 2**30  # bytes that a batch's zip files may unpack to
+# Limits that keep a page for several visitors within the memory of a small machine.
+MAX_PIXELS = 51_000_000  # of a photo: 8192 × 6144, which telephones call 50 megapixels
+MAX_AT_ONCE = 4  # photos that are processed; together they have at most MAX_PIXELS
+MAX_WAITING = 32  # photos that wait for their turn; each occupies one of the 40 threads that FastAPI has
 
 
 class UserMessage(Exception):  # noqa: N818 (a message for the visitor, not a fault of the program)
@@ -34,6 +33,56 @@ class UserMessage(Exception):  # noqa: N818 (a message for the visitor, not a fa
     def __init__(self, key: str, **facts: object) -> None:
         super().__init__(key)
         self.key, self.facts = key, facts
+
+    def text(self, language: str) -> str:
+        """The message in a language of `texts.TEXTS`."""
+        return TEXTS[language][self.key].format(**self.facts)
+
+
+class Turns:
+    """Lets few photos be processed at once, in the order in which they come, and so bounds memory.
+
+    Args:
+        at_once: photos.
+        pixels: of these photos together; a larger photo is processed alone.
+        waiting: photos that may wait for their turn.
+    """
+
+    def __init__(self, at_once: int = MAX_AT_ONCE, pixels: int = MAX_PIXELS, waiting: int = MAX_WAITING) -> None:
+        self._at_once, self._pixels, self._most_waiting = at_once, pixels, waiting
+        self._running: list[int] = []  # pixels of each photo
+        self._waiting: deque[object] = deque()
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def take(self, pixels: int, is_patient: bool = False) -> Iterator[None]:
+        """Wait for a turn, and hold it while the block runs.
+
+        Args:
+            pixels: of the photo.
+            is_patient: wait in any case; otherwise raise UserMessage where too many wait.
+        """
+        ticket = object()
+        with self._changed:
+            must_wait = self._waiting or not self._has_room(pixels)
+            if must_wait and len(self._waiting) >= self._most_waiting and not is_patient:
+                raise UserMessage("busy")
+            self._waiting.append(ticket)
+            self._changed.wait_for(lambda: self._waiting[0] is ticket and self._has_room(pixels))
+            self._waiting.popleft()
+            self._running.append(pixels)
+            self._changed.notify_all()  # the next one may have room, too
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._running.remove(pixels)
+                self._changed.notify_all()
+
+    def _has_room(self, pixels: int) -> bool:
+        if not self._running:
+            return True
+        return len(self._running) < self._at_once and sum(self._running) + pixels <= self._pixels
 
 
 class PredictionKey(NamedTuple):
@@ -49,19 +98,18 @@ class Prediction:
 
     Args:
         name: the photo's file name.
-        photo: RGB uint8 (H, W, 3).
+        photo: as read.
         probabilities: float32 (H, W) in [0, 1].
         img_size: longer side at which the network saw the photo, in pixels.
 
     Attributes:
-        token: unguessable; part of the addresses of this prediction's pictures.
         nbytes: memory that it takes, refined probabilities included.
     """
 
-    def __init__(self, name: str, photo: np.ndarray, probabilities: np.ndarray, img_size: int) -> None:
+    def __init__(self, name: str, photo: Photo, probabilities: np.ndarray, img_size: int) -> None:
         self.name, self.photo, self.img_size = name, photo, img_size
-        self.token = secrets.token_urlsafe()
-        self.nbytes = photo.nbytes + 2 * probabilities.nbytes
+        own = 0 if photo.alpha is None else photo.alpha.nbytes + photo.colors.nbytes
+        self.nbytes = photo.pixels.nbytes + own + 2 * probabilities.nbytes
         self._probabilities = probabilities
         self._refined: np.ndarray | None = None
 
@@ -70,12 +118,14 @@ class Prediction:
         if not refine:
             return self._probabilities
         if self._refined is None:
-            self._refined = refine_edges(self.photo, self._probabilities, self.img_size)
+            self._refined = refine_edges(self.photo.pixels, self._probabilities, self.img_size)
         return self._refined
 
 
 class ResultStore:
     """Predictions, uploads and results of all visitors. When memory runs out, the least recently used predictions go.
+
+    They can be made again from the uploads, which stay until their visitor leaves.
 
     Args:
         folder: holds a folder of results for each visitor.
@@ -87,6 +137,7 @@ class ResultStore:
         self._folder, self._inbox, self._max_bytes = folder, inbox.resolve(), max_bytes
         self._lock = threading.Lock()
         self._predictions: OrderedDict[PredictionKey, Prediction] = OrderedDict()
+        self._tokens: dict[PredictionKey, str] = {}
         self._uploads: dict[str, set[Path]] = {}  # by session
         self._downloads: dict[str, Path] = {}  # by token
 
@@ -112,10 +163,17 @@ class ResultStore:
     def _nbytes(self) -> int:
         return sum(prediction.nbytes for prediction in self._predictions.values())
 
-    def by_token(self, token: str) -> Prediction | None:
-        """The prediction of this token, if it is still stored."""
+    def token(self, key: PredictionKey) -> str:
+        """An unguessable part of the addresses of a prediction's pictures; of no use once the visitor has left."""
         with self._lock:
-            return next((found for found in self._predictions.values() if found.token == token), None)
+            if key.session not in self._uploads:
+                return secrets.token_urlsafe()
+            return self._tokens.setdefault(key, secrets.token_urlsafe())
+
+    def key_of(self, token: str) -> PredictionKey | None:
+        """The prediction of this token, unless its visitor has left."""
+        with self._lock:
+            return next((key for key, known in self._tokens.items() if known == token), None)
 
     def note_upload(self, session: str, path: Path) -> None:
         """Note that a visitor is here and uses a file; an uploaded file is deleted when they leave.
@@ -151,102 +209,10 @@ class ResultStore:
         with self._lock:
             for key in [key for key in self._predictions if key.session == session]:
                 del self._predictions[key]
+            self._tokens = {key: token for key, token in self._tokens.items() if key.session != session}
             uploads = self._uploads.pop(session, set())
             for path in uploads.difference(*self._uploads.values()):
                 path.unlink(missing_ok=True)
             folder = self._folder / session
             self._downloads = {token: path for token, path in self._downloads.items() if folder not in path.parents}
             shutil.rmtree(folder, ignore_errors=True)
-
-
-# ---------------------------------------------------------------------------------------------------- uploads
-
-
-def check_size(path: Path) -> None:
-    """Raise UserMessage for a file that is not a photo or is too large, before it is decoded."""
-    size = photo_size(path)
-    if size is None:
-        raise UserMessage("unreadable", name=path.name)
-    pixels = size[0] * size[1]
-    if pixels > MAX_PIXELS:
-        facts = {"megapixels": round(pixels / 1e6), "most": MAX_PIXELS // 1_000_000}
-        raise UserMessage("large", name=path.name, **facts)
-
-
-def read_upload(path: Path) -> np.ndarray:
-    """Read an uploaded photo as RGB uint8 (H, W, 3). Raises UserMessage."""
-    check_size(path)
-    try:
-        return read_photo(path)
-    except (OSError, UserError) as error:
-        raise UserMessage("unreadable", name=path.name) from error
-
-
-@dataclass
-class _Batch:
-    """The photos of a batch so far, and what is wrong with the other files."""
-
-    folder: Path
-    photos: list[Path] = field(default_factory=list)
-    problems: list[UserMessage] = field(default_factory=list)
-    unpacked: int = 0  # bytes
-    is_full: bool = False
-
-    def add_zip(self, path: Path) -> None:
-        """Unpack the photos of a zip file until the batch is full."""
-        damaged, photos_before = [], len(self.photos)
-        try:
-            archive = zipfile.ZipFile(path)
-        except Exception:  # zipfile and the decompressors raise many types for damaged files
-            self.problems.append(UserMessage("bad_zip", name=path.name))
-            return
-        with archive:
-            for member, name in _photo_members(archive):
-                self.unpacked += member.file_size
-                if self.unpacked > MAX_UNPACKED or len(self.photos) >= MAX_PHOTOS:
-                    self.is_full = True
-                    break
-                try:
-                    self.photos.append(_extract(archive, member, name, self.folder))
-                except Exception:  # as above; also an encrypted member, or a name that is too long
-                    damaged.append(UserMessage("unreadable", name=name))
-        if damaged and len(self.photos) == photos_before:
-            damaged = [UserMessage("bad_zip", name=path.name)]
-        self.problems += damaged
-
-
-def unpack(uploads: list[Path], folder: Path) -> tuple[list[Path], list[UserMessage]]:
-    """Collect the photos of a batch, at most MAX_PHOTOS.
-
-    Args:
-        uploads: photos and zip files of photos.
-        folder: for what is unpacked.
-
-    Returns:
-        The photos, and what is wrong with the other files.
-    """
-    batch = _Batch(folder)
-    for path in uploads:
-        if path.suffix.lower() == ".zip":
-            batch.add_zip(path)
-        else:
-            batch.photos.append(path)
-    if batch.is_full or len(batch.photos) > MAX_PHOTOS:
-        batch.problems.append(UserMessage("too_many", most=MAX_PHOTOS, bytes=MAX_UNPACKED // 2**20))
-    return batch.photos[:MAX_PHOTOS], batch.problems
-
-
-def _photo_members(archive: zipfile.ZipFile) -> Iterator[tuple[zipfile.ZipInfo, str]]:
-    """Yield the photos in a zip file and their names, without their folders, so that none is written elsewhere."""
-    for member in archive.infolist():
-        path = Path(member.filename.replace("\\", "/"))
-        if not member.is_dir() and is_photo(path) and path.parts[0] != "__MACOSX":  # macOS keeps thumbnails there
-            yield member, path.name
-
-
-def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str, folder: Path) -> Path:
-    """Write a member to a new folder inside `folder`: names may repeat, within a zip file and between several."""
-    target = Path(tempfile.mkdtemp(dir=folder)) / name
-    with archive.open(member) as source, target.open("wb") as copy:
-        shutil.copyfileobj(source, copy)
-    return target

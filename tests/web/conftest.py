@@ -31,6 +31,7 @@ class Blind:
     """
 
     img_size = 320
+    threshold = 0.5
 
     def __init__(self, meanwhile: Callable[[], object] | None = None) -> None:
         self.meanwhile = meanwhile
@@ -42,13 +43,14 @@ class Blind:
 
 
 @contextmanager
-def serve(folder: Path) -> Iterator[tuple[str, subprocess.Popen]]:
+def serve(folder: Path, *flags: str, **variables: str) -> Iterator[tuple[str, subprocess.Popen]]:
     """A page of its own, which keeps what it must in `folder`: its address and its process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, ROOT / "app.py", "--port", str(port)]
-    with subprocess.Popen(command, env=os.environ | {"TMPDIR": str(folder)}) as process:
+    command = [sys.executable, ROOT / "app.py", *flags]
+    environment = os.environ | {"TMPDIR": str(folder), "GRADIO_SERVER_PORT": str(port)} | variables
+    with subprocess.Popen(command, env=environment) as process:
         for _ in range(600):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
@@ -104,9 +106,7 @@ def visit(browser, server):
 @pytest.fixture
 def events(tmp_path) -> Page:
     """What the page does, without a server and with a network that finds no hair."""
-    page = Page(None, tmp_path / "hair")
-    page.segmenter = {"auto": Blind()}.get
-    return page
+    return Page({"auto": Blind()}.get, tmp_path / "hair")
 
 
 def put(page: Page, path: Path) -> Path:

@@ -6,14 +6,15 @@ from string import Formatter
 import pytest
 
 from hair.colors import HAIR_COLORS
-from hair.results import KINDS
+from hair.decoding import DAMAGED
+from hair.results import KINDS, NO_EXIF
 from tests.conftest import ROOT
-from web.texts import TEXTS, choose_language, translate_color
+from web.texts import KOREAN_NOTES, TEXTS, choose_language, translate_color, translate_note
 
 
 def test_texts_are_those_that_are_said():
-    files = ("page.py", "server.py", "visitors.py")
-    source = "".join((ROOT / "web" / file).read_text(encoding="utf-8") for file in files)
+    files = [path for path in (ROOT / "web").glob("*.py") if path.name != "texts.py"]
+    source = "".join(path.read_text(encoding="utf-8") for path in files)
     said = {key for key in TEXTS["en"] if re.search(f"[\"']{key}[\"']", source)}
     assert TEXTS["en"].keys() == TEXTS["ko"].keys() == said | KINDS.keys()
 
@@ -35,3 +36,26 @@ def test_every_colour_has_a_name_in_korean():
 def test_the_language_is_the_browsers(accepted, language):
     assert choose_language({"accept-language": accepted}) == language
     assert choose_language({}) == "en"
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        DAMAGED,
+        NO_EXIF,
+        "is animated; the first picture was read",
+        "has more pages; the first picture was read",
+        "holds several pictures; the main one was read",
+        "read at 1/4 of its size: 1000×750 pixels",
+        "its colour profile is damaged or does not fit, and was ignored",
+        "its HDR colours (PQ) were read as those of an ordinary photo",
+    ],
+)
+def test_remarks_on_photos_are_there_in_korean(note):
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "hair").glob("*.py"))
+    words = re.split(r"1/4|1000×750|\bPQ\b|is animated|has more pages", note)  # what is put in when it is said
+    assert all(word in source for word in words), "hair says something else now"
+    assert re.search("[가-힣]", translate_note(note, "ko"))
+    assert set(re.findall(r"1/4|1000×750|PQ", note)) <= set(re.findall(r"1/4|1000×750|PQ", translate_note(note, "ko")))
+    assert translate_note(note, "en") == note
+    assert sum(bool(re.fullmatch(pattern, note)) for pattern in KOREAN_NOTES) == 1

@@ -1,22 +1,18 @@
-"""What visitors upload, and what is kept for them."""
+"""When it is whose turn, and what is kept of visitors."""
 
 import shutil
-import zipfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from hair.photos import Photo
 from tests.conftest import ROOT
 from tests.web.conftest import DEMO, VISITOR, Blind, put
 from web.page import session_of
-from web.visitors import unpack
-
-
-def zipped(path: Path, **photos: bytes) -> Path:
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, data in photos.items():
-            archive.writestr(f"{name}.jpg", data)
-    return path
+from web.visitors import Prediction, PredictionKey, ResultStore, Turns, UserMessage
 
 
 def test_only_uploads_are_deleted(events, tmp_path):
@@ -33,48 +29,91 @@ def test_only_uploads_are_deleted(events, tmp_path):
 
 
 def test_the_prediction_of_who_left_while_the_network_ran_is_not_kept(events):
-    session = session_of(VISITOR)
-    kept = events.predict(session, DEMO, "auto")
-    assert events.store.by_token(kept.token) is kept
+    key = PredictionKey(session_of(VISITOR), str(DEMO), "auto")
+    kept = events.predict(key)
+    assert events.store.get(key) is kept
+    assert events.store.key_of(events.store.token(key)) == key
     events.segmenter = {"auto": Blind(meanwhile=lambda: events.forget(VISITOR))}.get
-    late = events.predict(session, ROOT / "demo" / "2.jpg", "auto")
-    assert events.store.by_token(late.token) is None
+    late = key._replace(path=str(ROOT / "demo" / "2.jpg"))
+    events.predict(late)
+    assert events.store.get(late) is None
+    assert events.store.key_of(events.store.token(late)) is None
 
 
-def test_several_zips(tmp_path):
-    zips = [zipped(tmp_path / f"{name}.zip", same=name.encode(), other=b"") for name in ("one", "two")]
-    photos, problems = unpack(zips, tmp_path)
-    assert [photo.name for photo in photos] == ["same.jpg", "other.jpg"] * 2
-    assert [photo.read_bytes() for photo in photos[::2]] == [b"one", b"two"]
-    assert not problems
+def test_predictions_that_were_dropped_are_made_again(events):
+    """A visitor may download results although others came meanwhile."""
+    key = PredictionKey(session_of(VISITOR), str(DEMO), "auto")
+    events.store = ResultStore(events.inbox.parent / "results", events.inbox, max_bytes=1)
+    first, token = events.predict(key), events.store.token(key)
+    events.predict(key._replace(path=str(ROOT / "demo" / "2.jpg")))
+    assert events.store.get(key) is None
+    assert events.store.key_of(token) == key and events.store.token(key) == token
+    assert np.array_equal(events.predict(key).photo.pixels, first.photo.pixels)
 
 
-@pytest.mark.parametrize("how", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_a_damaged_zip_loses_no_good_photo(tmp_path, how):
-    for number in range(2):
-        with zipfile.ZipFile(tmp_path / f"{number}.zip", "w", how) as archive:
-            archive.writestr("bad.jpg", bytes(range(256)) * 100)
-            begin = archive.fp.tell()
-            archive.writestr("x" * 300 + ".jpg", b"photo")
-            if number:
-                archive.writestr("good.jpg", b"photo")
-        data = bytearray((tmp_path / f"{number}.zip").read_bytes())
-        data[42:begin] = b"\xff" * (begin - 42)
-        (tmp_path / f"{number}.zip").write_bytes(data)
-    zips = [tmp_path / "0.zip", zipped(tmp_path / "whole.zip", whole=b"photo"), tmp_path / "1.zip"]
-    photos, problems = unpack(zips, tmp_path)
-    assert [photo.name for photo in photos] == ["whole.jpg", "good.jpg"]
-    assert [(one.key, one.facts["name"]) for one in problems] == [
-        ("bad_zip", "0.zip"),
-        ("unreadable", "bad.jpg"),
-        ("unreadable", "x" * 300 + ".jpg"),
-    ]
+def test_the_memory_of_a_prediction_is_known():
+    pixels, alpha = np.zeros((10, 20, 3), np.uint8), np.zeros((10, 20), np.uint8)
+    probabilities = np.zeros((10, 20), np.float32)
+    assert Prediction("", Photo(pixels, None, pixels), probabilities, 320).nbytes == 200 * (3 + 4 + 4)
+    assert Prediction("", Photo(pixels, alpha, pixels.copy()), probabilities, 320).nbytes == 200 * (3 + 4 + 4 + 1 + 3)
 
 
-def test_too_many_photos_in_a_zip_are_told(tmp_path, monkeypatch):
-    monkeypatch.setattr("web.visitors.MAX_PHOTOS", 2)
-    for count, told in ((2, []), (3, ["too_many"])):
-        path = zipped(tmp_path / f"{count}.zip", **{f"photo{number}": b"" for number in range(count)})
-        photos, problems = unpack([path], tmp_path)
-        assert len(photos) == 2
-        assert [one.key for one in problems] == told
+# ---------------------------------------------------------------------------------------------------- turns
+
+
+def test_photos_together_stay_within_the_limits():
+    turns, lock, running, most = Turns(at_once=3, pixels=50, waiting=99), threading.Lock(), [], []
+
+    def process(pixels: int) -> None:
+        with turns.take(pixels):
+            with lock:
+                running.append(pixels)
+                most.append((len(running), sum(running)))
+            threading.Event().wait(0.002)
+            with lock:
+                running.remove(pixels)
+
+    sizes = [20, 20, 20, 1, 1, 1, 1, 60, 49, 2] * 4
+    with ThreadPoolExecutor(len(sizes)) as pool:
+        list(pool.map(process, sizes))
+    assert len(most) == len(sizes)
+    assert all(count <= 3 and (total <= 50 or count == 1) for count, total in most)
+    assert max(count for count, _ in most) > 1
+
+
+def test_turns_come_in_order_and_a_large_photo_is_not_passed_by():
+    turns, order, threads = Turns(pixels=50), [], []
+
+    def process(pixels: int) -> None:
+        with turns.take(pixels):
+            order.append(pixels)
+
+    with turns.take(40):
+        for number, pixels in enumerate((30, 5, 6), 1):
+            threads.append(threading.Thread(target=process, args=[pixels]))
+            threads[-1].start()
+            while len(turns._waiting) < number:
+                pass
+        assert not order  # 5 would have room, but 30 came before
+    for thread in threads:
+        thread.join()
+    assert order[0] == 30 and sorted(order) == [5, 6, 30]
+
+
+def test_who_would_wait_too_long_is_told():
+    turns = Turns(at_once=1, waiting=0)
+    with turns.take(1):
+        with pytest.raises(UserMessage, match="busy"), turns.take(1):
+            pass
+        patient = threading.Thread(target=lambda: turns.take(1, is_patient=True).__enter__())
+        patient.start()
+        while not turns._waiting:
+            pass
+    patient.join()
+
+
+def test_a_turn_ends_with_an_error():
+    turns = Turns(at_once=1, waiting=0)
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError), turns.take(1):
+            raise ZeroDivisionError

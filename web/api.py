@@ -1,0 +1,327 @@
+"""The HTTP interface: a photo in, one result out, with the limits and the messages of the page. Needs no Gradio."""
+
+import json
+import re
+import tempfile
+from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote, urlsplit
+
+from fastapi import APIRouter, Depends, FastAPI, File, HTTPException, Query, Request, UploadFile
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, RedirectResponse, Response
+from fastapi.routing import APIRoute
+from fastapi_offline import FastAPIOffline
+from pydantic import BaseModel, Field, ValidationInfo, field_validator
+from starlette.datastructures import UploadFile as FormFile
+from starlette.exceptions import HTTPException as StarletteException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from hair import HairSegmenter, UserError
+from hair.colors import HAIR_COLORS, parse_color
+from hair.dye import Dye
+from hair.effects import Looks
+from hair.exif import read_exif
+from hair.files import QUALITY
+from hair.results import FORMATS, KINDS, NO_EXIF, PICTURES, TEXTS, Results, describe, make_result
+from web.texts import choose_language, translate_note
+from web.uploads import MAX_BYTES, check_size, read_upload
+from web.visitors import MAX_PIXELS, Prediction, Turns, UserMessage
+
+STATUS = {"no_photo": 400, "big_file": 413, "large": 413, "unreadable": 415, "busy": 503}  # of messages; else 422
+RETRY_AFTER = "5"  # seconds after which a client may ask again where too many photos are waiting
+MEDIA_TYPES = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp", "json": "application/json"}
+ACCEPTED = re.compile(r"([\w.+-]+/[\w.+-]+)\s*(?:;\s*q=(\d(?:\.\d+)?))?")  # a media type and its weight
+FORM = "application/x-www-form-urlencoded"  # what `curl --data-binary` says of any body
+ROOM_FOR_FORM = 2**16  # bytes around the photo in a multipart body
+LONGEST_NAME = 60  # characters of an upload's file name that are kept
+CHOICES = {"save": tuple(KINDS), "format": (*FORMATS, "json")}
+NO_STORE = {"Cache-Control": "no-store"}
+DOCS = "/api/docs"
+SUMMARY = f"""Send a photo as the only file of a multipart form, or as the body itself. One of up to
+{MAX_PIXELS // 1_000_000} megapixels and {MAX_BYTES // 2**20} MB is taken, in any format that the command line reads.
+
+The answer is a picture, or JSON with `format=json` or `Accept: application/json`. The header `X-Hair-Notes` is a JSON
+list of remarks on how the photo was read. Errors are `{{"error": "…"}}`, in English or Korean by `Accept-Language`.
+"""
+
+
+class Options(BaseModel, frozen=True, extra="forbid"):
+    """The query: the flags of `inference.py` that make sense for one photo, and the page's opacity and strength."""
+
+    save: str | None = Field(
+        None,
+        description=f"kind of result: {', '.join(KINDS)} (default: overlay, or json where JSON is wanted)",
+        json_schema_extra={"enum": list(KINDS)},
+    )
+    format: str | None = Field(
+        None,
+        description="png, jpg or webp for pictures, as for `--format`; json (default: by the header Accept, or png)",
+        json_schema_extra={"enum": [*FORMATS, "json"]},
+    )
+    quality: int = Field(QUALITY, ge=1, le=100, description="of JPEG and WebP")
+    color: list[str] = Field(
+        ["auburn"],
+        max_length=2,
+        description=f"of the dye: {', '.join(HAIR_COLORS)}, a CSS colour or %23rrggbb; two for an ombré",
+    )
+    bleach: bool = Field(True, description="make hair as light or dark as the dye; dark hair stays dark without")
+    highlights: float | None = Field(
+        None, ge=0, le=1, description="dye this share of the strands in the second colour, or lighter if there is one"
+    )
+    strength: float = Field(1, ge=0, le=1, description="of the dye")
+    opacity: float = Field(0.45, ge=0, le=1, description="of the overlay's tint")
+    threshold: float | None = Field(
+        None, gt=0, lt=1, description="probability from which a pixel is hair (default: that of the weights)"
+    )
+    refine: bool = Field(False, description="refine edges with a guided filter")
+    tta: bool = Field(False, description="average over the mirror image and three sizes; six times slower")
+    multi_scale: bool = Field(True, description="look closer where small heads are suspected")
+    max_pixels: int | None = Field(None, ge=1, description="process larger photos at 1/2, 1/3, 1/4 … of their size")
+    keep_exif: bool = Field(False, description="copy the photo's EXIF to the picture, without place and serial numbers")
+
+    @field_validator("save", "format")
+    @classmethod
+    def _is_choice(cls, value: str | None, info: ValidationInfo) -> str | None:
+        choices = CHOICES[info.field_name or ""]
+        if value not in (None, *choices):
+            raise ValueError(f"choose from {', '.join(choices)}")
+        return value
+
+    @field_validator("color")
+    @classmethod
+    def _are_colors(cls, value: list[str]) -> list[str]:
+        try:
+            for name in value:
+                parse_color(name)
+        except UserError as error:
+            raise ValueError(f"{error}; in an address # is written %23") from error
+        return value
+
+    def results(self, default_threshold: float, accept: str) -> Results:
+        """What to make of the photo, of one kind. Raises UserError for what there cannot be.
+
+        Args:
+            default_threshold: that of the weights.
+            accept: the request's header.
+        """
+        wanted = self.format or preferred_format(accept)
+        kind = self.save or ("json" if wanted == "json" else "overlay")
+        if self.format == "json" and kind not in TEXTS:
+            raise UserError(f"format: json is for save={', '.join(TEXTS)}")
+        threshold = default_threshold if self.threshold is None else self.threshold
+        dye = Dye(tuple(map(parse_color, self.color)), self.strength, self.bleach, self.highlights)
+        looks = Looks(threshold, dye, self.opacity)
+        picture_format = wanted if wanted in FORMATS else FORMATS[0]
+        return Results((kind,), looks, self.max_pixels, picture_format, self.quality, self.keep_exif)
+
+
+class Problem(BaseModel):
+    """What a client gets instead of a result."""
+
+    error: str
+
+
+def preferred_format(accept: str) -> str | None:
+    """The name in MEDIA_TYPES of what the header `Accept` names with the most weight; None where it names none."""
+    formats = {media_type: name for name, media_type in MEDIA_TYPES.items()}
+    weights = {formats[kind]: float(weight or 1) for kind, weight in ACCEPTED.findall(accept) if kind in formats}
+    best = max(weights, key=weights.__getitem__, default=None)
+    return best if best and weights[best] else None
+
+
+def attachment(name: str) -> dict[str, str]:
+    """Headers of an answer that a browser saves under this name."""
+    return {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(name)}", **NO_STORE}
+
+
+# ---------------------------------------------------------------------------------------------------- requests
+
+
+class LimitedRoute(APIRoute):
+    """Reads bodies up to MAX_BYTES. FastAPI has such a limit (`max_body_size`), but answers in plain text."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handle_limited(request: Request) -> Response:
+            most, size = MAX_BYTES + ROOM_FOR_FORM, 0
+
+            async def receive() -> Message:
+                nonlocal size
+                message = await request.receive()
+                size += len(message.get("body", b""))
+                if size > most:
+                    raise HTTPException(413)
+                return message
+
+            if int(request.headers.get("content-length", 0)) > most:  # digits: the server has checked it
+                raise HTTPException(413)
+            scope = dict(request.scope)
+            # The body is not read as a form then, but below.
+            scope["headers"] = [item for item in scope["headers"] if item != (b"content-type", FORM.encode())]
+            return await handle(Request(scope, receive))
+
+        return handle_limited
+
+
+async def receive_photo(
+    request: Request, photo: Annotated[UploadFile | None, File(description="the photo")] = None
+) -> AsyncIterator[Path]:
+    """The photo of a request as a file, which is deleted after the answer. Raises UserMessage where there is none."""
+    form = await request.form()
+    upload = next((value for value in form.values() if isinstance(value, FormFile)), None)  # whatever its field's name
+    name = re.sub(r"[\x00-\x1f]", "", re.split(r"[/\\]", (upload and upload.filename) or "")[-1])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / (name[-LONGEST_NAME:].strip(". ") or "photo")
+        with path.open("wb") as file:
+            if upload:
+                while block := await upload.read(1 << 20):
+                    file.write(block)
+            elif not request.headers.get("content-type", "").startswith("multipart/"):
+                async for block in request.stream():
+                    file.write(block)
+            size = file.tell()
+        if not size:
+            raise UserMessage("no_photo")
+        yield path
+
+
+class RootPath:
+    """Tells the routes below which path visitors find the server, whether or not a proxy removes it from requests."""
+
+    def __init__(self, app: ASGIApp, root_path: str) -> None:
+        self._app, self._root = app, urlsplit(root_path).path.rstrip("/")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in ("http", "websocket") and self._root:
+            path = scope["path"]
+            is_below = f"{path}/".startswith(f"{self._root}/")
+            scope = {**scope, "root_path": self._root, "path": (path[len(self._root) :] or "/") if is_below else path}
+        await self._app(scope, receive, send)
+
+
+# ---------------------------------------------------------------------------------------------------- answers
+
+
+def _answer(upload: Path, prediction: Prediction, refine: bool, results: Results, language: str) -> Response:
+    """A prediction's only kind of result. Raises UserError for a picture too large for its format."""
+    kind, photo, notes = results.kinds[0], prediction.photo, list(prediction.photo.notes)
+    probabilities = prediction.probabilities(refine)
+    exif = read_exif(upload) if results.keep_exif and kind in PICTURES else b""
+    notes += [NO_EXIF] if exif is None else []
+    notes = [translate_note(note, language) for note in notes]
+    headers = {"X-Hair-Notes": json.dumps(notes)} if notes else {}
+    if kind == "json":
+        facts = describe(upload.name, photo.pixels, probabilities >= results.looks.threshold)
+        return JSONResponse(facts | {"notes": notes}, headers=headers | NO_STORE)
+    suffix, content = make_result(kind, upload.name, photo, probabilities, results, exif or b"")
+    headers |= attachment(f"{upload.stem}_{kind}.{suffix}")
+    return Response(content, media_type=MEDIA_TYPES[suffix], headers=headers)
+
+
+def _tell_visitor(request: Request, error: Exception) -> Response:
+    """A UserMessage in the client's language."""
+    assert isinstance(error, UserMessage)
+    headers = {"Retry-After": RETRY_AFTER} if error.key == "busy" else {}
+    text = error.text(choose_language(request.headers))
+    return JSONResponse({"error": text}, STATUS.get(error.key, 422), headers)
+
+
+def _tell_user(request: Request, error: Exception) -> Response:
+    """A UserError; what it calls a flag is a parameter here."""
+    return JSONResponse({"error": without_dashes(str(error))}, 422)
+
+
+def _tell_what_is_invalid(request: Request, error: Exception) -> Response:
+    """What is wrong with the query."""
+    assert isinstance(error, RequestValidationError)
+    lines = []
+    for item in error.errors():
+        name, line = str(item["loc"][-1]), without_dashes(item["msg"].removeprefix("Value error, "))
+        if item["type"] == "extra_forbidden":
+            line = f"there is no such parameter; choose from {', '.join(Options.model_fields)}"
+        lines.append(line if line.startswith(name) else f"{name}: {line}")
+    return JSONResponse({"error": "; ".join(lines)}, 422)
+
+
+def _tell_http(request: Request, error: Exception) -> Response:
+    """Errors of HTTP itself."""
+    assert isinstance(error, StarletteException)
+    if error.status_code == 413:
+        return _tell_visitor(request, UserMessage("big_file", name="photo", most=MAX_BYTES // 2**20))
+    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+
+
+def without_dashes(text: str) -> str:
+    """A message about flags as one about parameters."""
+    return re.sub(r"--(?=\w)", "", text)
+
+
+# ---------------------------------------------------------------------------------------------------- the server
+
+
+def build_api(
+    segmenter: Callable[..., HairSegmenter], turns: Turns, root_path: str = "", is_alone: bool = False
+) -> FastAPI:
+    """`POST /api/hair`, and its documentation at `/api/docs`.
+
+    Args:
+        segmenter: as `hair.HairSegmenter`, from a backend and options; keeps those that it has made.
+        turns: at the network, which the page shares.
+        root_path: where clients find the server behind a proxy, such as `/hair` or `https://example.com/hair`.
+        is_alone: there is no page; `/` leads to the documentation.
+    """
+    server = FastAPIOffline(
+        docs_url=DOCS,
+        redoc_url=None,
+        title="Hair segmentation",
+        openapi_url="/api/openapi.json",
+        static_url="/api/static",
+        swagger_ui_oauth2_redirect_url=f"{DOCS}/oauth2-redirect",
+        servers=[{"url": root_path}] if root_path else None,
+        root_path_in_servers=False,
+    )
+    server.add_middleware(RootPath, root_path=root_path)
+    server.add_exception_handler(UserMessage, _tell_visitor)
+    server.add_exception_handler(UserError, _tell_user)
+    server.add_exception_handler(RequestValidationError, _tell_what_is_invalid)
+    server.add_exception_handler(StarletteException, _tell_http)
+    router = APIRouter(route_class=LimitedRoute)
+
+    @router.post(
+        "/api/hair",
+        summary="Find the hair in a photo",
+        description=SUMMARY,
+        response_class=Response,
+        responses={
+            200: {"content": {media_type: {} for media_type in MEDIA_TYPES.values()}, "description": "the result"},
+            400: {"model": Problem, "description": "no photo in the request"},
+            413: {"model": Problem, "description": "too many megapixels or bytes"},
+            415: {"model": Problem, "description": "not a photo"},
+            422: {"model": Problem, "description": "a wrong parameter, or a photo that is damaged"},
+            503: {"model": Problem, "description": "too many photos are waiting; see the header Retry-After"},
+        },
+        openapi_extra={"requestBody": {"content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}}},
+    )
+    def find_hair(
+        request: Request, upload: Annotated[Path, Depends(receive_photo)], options: Annotated[Options, Query()]
+    ) -> Response:
+        language = choose_language(request.headers)
+        with turns.take(check_size(upload)):
+            changed = options.model_dump(include={"tta", "multi_scale"}, exclude_defaults=True)
+            segment = segmenter("auto", **changed)
+            results = options.results(segment.threshold, request.headers.get("accept", ""))
+            photo = read_upload(upload, options.max_pixels)
+            prediction = Prediction(upload.name, photo, segment(photo.pixels), segment.img_size)
+            return _answer(upload, prediction, options.refine, results, language)
+
+    server.include_router(router)
+    if is_alone:
+
+        @server.get("/", include_in_schema=False)
+        def show_documentation(request: Request) -> RedirectResponse:
+            return RedirectResponse(f"{root_path or request.scope.get('root_path', '')}{DOCS}")
+
+    return server
