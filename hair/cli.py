@@ -14,6 +14,7 @@ import cv2
 
 from hair.backends import BACKENDS, cores
 from hair.colors import parse_color
+from hair.cutout import read_background
 from hair.dye import Color, Dye
 from hair.effects import Looks
 from hair.errors import UserError, run
@@ -21,7 +22,7 @@ from hair.files import QUALITY, STANDARD_INPUT, folders_below, result_names, res
 from hair.photos import find_inputs, passed_over
 from hair.results import ENDINGS, FORMATS, KINDS, PICTURES, Results, are_there, segment_file, segment_to_stream
 from hair.segmenter import HairSegmenter
-from hair.video import ALPHA_FORMATS, VideoPlan, is_video, segment_video
+from hair.video import ALPHA_FORMATS, OPAQUE, VideoPlan, is_video, segment_video
 from hair.video import ENDINGS as VIDEO_ENDINGS
 
 USAGE = """Find the hair in photos and videos.
@@ -30,6 +31,7 @@ USAGE = """Find the hair in photos and videos.
     hair me.jpg holiday/ "*.png" clip.mp4 --save overlay alpha json
     hair me.jpg --save recolor palette --color auburn
     hair me.jpg --save recolor --color copper blond   # an ombré, from roots to tips
+    hair me.jpg --save alpha --background beach.jpg   # the hair before a picture, a colour or blur
     hair holiday/ --recursive --format jpg --skip_existing
     hair - --save alpha --output - < me.jpg > hair.png
 """
@@ -37,7 +39,10 @@ WORKERS = 3  # photos at a time: one is read and one is written while the networ
 MANY = 16  # from this many photos on, each worker runs the network on its own share of the cores
 SMOOTHEST = 0.95
 ALL_KINDS = tuple(dict.fromkeys((*KINDS, *VIDEO_ENDINGS)))  # of results, for photos and videos
-ALL_ENDINGS = (*ENDINGS, *(end.replace("FORMAT", name) for end in VIDEO_ENDINGS.values() for name in ALPHA_FORMATS))
+ALL_ENDINGS = (
+    *ENDINGS,
+    *(end.replace("FORMAT", name) for end in VIDEO_ENDINGS.values() for name in (*ALPHA_FORMATS, OPAQUE)),
+)
 Number = TypeVar("Number", int, float)
 
 
@@ -143,13 +148,18 @@ def build_parser(usage: str = USAGE, demo: Path | None = None) -> argparse.Argum
         metavar="SHARE",
         help="dye this share of the strands, 0 to 1, in the second colour, or lighter if there is one colour",
     )
+    out.add_argument(
+        "--background",
+        metavar="COLOR|FILE|blur",
+        help="what alpha and frames show behind the hair: a colour, a picture, or the photo blurred (default: nothing)",
+    )
     out.add_argument("--output_dir", type=Path, default=Path("result"), help="folder of the results")
     out.add_argument("--output", metavar="-", help="with -: write one kind of result of one photo to standard output")
     out.add_argument(
         "--format",
         choices=FORMATS,
         default="png",
-        help="png, jpg or webp for pictures; masks are always PNG, cut-outs PNG or WebP because of their transparency",
+        help="png, jpg or webp for pictures; masks are always PNG, and transparent cut-outs PNG or WebP",
     )
     out.add_argument("--quality", type=number(int, 1, 100), default=QUALITY, help="of JPEG and WebP, 1 to 100")
     out.add_argument("--skip_existing", action="store_true", help="skip inputs whose results are all there")
@@ -197,6 +207,7 @@ def main(usage: str = USAGE, demo: Path | None = None) -> None:
         parser.error("name a photo, a folder or a video")
     check_flags(args, names)
     dye = Dye(colors, bleach=args.bleach, highlights=args.highlights)
+    background = None if args.background is None else read_background(args.background)
     inputs = [Path(name) for name in names] or [Path(demo or "") / f"{args.num}.jpg"]
     files, missing = find_inputs(inputs, args.recursive, args.output_dir)
     for line in passed_over(inputs, args.recursive, args.output_dir):
@@ -221,7 +232,8 @@ def main(usage: str = USAGE, demo: Path | None = None) -> None:
             multi_scale=args.multi_scale,
             threads=threads_for(list(targets)),
         )
-        looks = Looks(segmenter.threshold if args.threshold is None else args.threshold, dye)
+        threshold = segmenter.threshold if args.threshold is None else args.threshold
+        looks = Looks(threshold, dye, background=background)
         plan = VideoPlan(kinds, looks, args.every, args.smooth, args.alpha_format)
         results = Results(
             photo_kinds(list(targets), kinds), looks, args.max_pixels, args.format, args.quality, args.keep_exif
@@ -261,6 +273,8 @@ def check_flags(args: argparse.Namespace, names: Sequence[str]) -> None:
         raise UserError("--input: an empty name")
     if str(STANDARD_INPUT) in names and sys.stdin.isatty():
         raise UserError("- is standard input, which is the terminal here; add < FILE")
+    if args.background is not None and not {"alpha", "frames"} & set(args.save):
+        raise UserError("--background is for cut-outs; add --save alpha")
     if args.output is not None and args.output != "-":
         raise UserError(f"--output {args.output}: only - is possible, for standard output; --output_dir names a folder")
     if args.output is not None and len(set(args.save)) > 1:
@@ -300,8 +314,9 @@ def _is_done(path: Path, name: Path, args: argparse.Namespace) -> bool:
         return False
     if not is_video(path):
         kinds = [kind for kind in args.save if kind in KINDS]
-        return bool(kinds) and are_there(name, path, kinds, args.format)
-    endings = [VIDEO_ENDINGS[kind].replace("FORMAT", args.alpha_format) for kind in args.save if kind in VIDEO_ENDINGS]
+        return bool(kinds) and are_there(name, path, kinds, args.format, args.background is not None)
+    ending = OPAQUE if args.background is not None else args.alpha_format
+    endings = [VIDEO_ENDINGS[kind].replace("FORMAT", ending) for kind in args.save if kind in VIDEO_ENDINGS]
     return bool(endings) and all(name.with_name(name.name + ending).exists() for ending in endings)
 
 

@@ -6,7 +6,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from hair.colors import color_name
+from hair.cutout import place_on
 from hair.effects import Looks, draw
 from hair.errors import UserError
 from hair.exif import read_exif
@@ -44,7 +45,7 @@ class Results:
         kinds: of KINDS.
         looks: of the pictures.
         max_pixels: larger photos are processed at reduced size.
-        format: of FORMATS, for pictures. Masks are PNG always, and what has transparency is PNG or WebP.
+        format: of FORMATS, for pictures. Masks are PNG always, and what is transparent is PNG or WebP.
         quality: of JPEG and WebP, 1 to 100.
         keep_exif: copy the photo's EXIF to the pictures, see `exif.read_exif`.
     """
@@ -57,19 +58,19 @@ class Results:
     keep_exif: bool = False
 
 
-def suffixes(kind: str, photo: Path, picture_format: str) -> set[str]:
+def suffixes(kind: str, photo: Path, picture_format: str, has_background: bool = False) -> set[str]:
     """The suffixes that a photo's result may have, without a dot; two where the photo's transparency decides."""
     if kind == "mask" or kind in TEXTS:
         return {KINDS[kind]}
-    if picture_format != "jpg" or kind in ("overlay", "palette"):
+    if picture_format != "jpg" or kind in ("overlay", "palette") or (kind == "alpha" and has_background):
         return {picture_format}
     return {"png"} if kind == "alpha" else {"jpg"} if photo.suffix.lower() in OPAQUE else {"jpg", "png"}
 
 
-def are_there(name: Path, photo: Path, kinds: Sequence[str], picture_format: str) -> bool:
+def are_there(name: Path, photo: Path, kinds: Sequence[str], picture_format: str, has_background: bool = False) -> bool:
     """Whether a photo's results of all `kinds` exist, by their names; `name` is their path without ending."""
     return all(
-        any(_path_of(name, kind, suffix).is_file() for suffix in suffixes(kind, photo, picture_format))
+        any(_path_of(name, kind, suffix).is_file() for suffix in suffixes(kind, photo, picture_format, has_background))
         for kind in kinds
     )
 
@@ -106,9 +107,12 @@ def draw_photo(kind: str, photo: Photo, probabilities: np.ndarray, looks: Looks)
     """Draw one kind of picture, see `effects.draw`; cut-outs and dyed hair keep the photo's own transparency."""
     if photo.alpha is None or kind not in KEEP_TRANSPARENCY:
         return draw(kind, photo.pixels, probabilities, looks)
-    picture = draw(kind, photo.colors, probabilities, looks)
+    picture = draw(kind, photo.colors, probabilities, replace(looks, background=None))
     alpha = photo.alpha if picture.shape[2] == 3 else cv2.multiply(picture[..., 3], photo.alpha, scale=1 / 255)
-    return np.dstack([picture[..., :3], alpha])
+    picture = np.dstack([picture[..., :3], alpha])
+    if kind == "recolor" or looks.background is None:
+        return picture
+    return place_on(picture, looks.background, photo.pixels)
 
 
 def make_result(

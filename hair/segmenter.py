@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 
 from hair.backends import BACKENDS, Network, fingerprint, open_network
-from hair.effects import refine_edges
 from hair.errors import UserError
 from hair.geometry import crops_around, letterbox, preprocess, restore
 from hair.photos import read_photo
+from hair.refine import refine_edges
 
 PACKAGE = Path(__file__).resolve().parent
 INSTALLED_WEIGHTS = PACKAGE / "weights" / "wild"  # where the wheel has them
@@ -39,7 +39,7 @@ class HairSegmenter:
         img_size: the photo's longer side, in pixels, as the network sees it; a multiple of 32. None takes the size
             that it was trained at.
         tta: average over the photo, its mirror image, and both at 3/4 and 5/4 of the size: better, six times slower.
-        refine: align the hair's edges with the photo's (see `effects.refine_edges`).
+        refine: align the hair's edges with the photo's (see `refine.refine_edges`).
         multi_scale: look closer where the first look suspects heads that fill little of the photo.
         threads: CPU cores for one call of ONNX Runtime or OpenVINO; None takes all. For many photos, several threads
             that call and share the cores are faster than one that has them all.

@@ -23,7 +23,8 @@ __all__ = ["ENDINGS", "KINDS", "AvWriter", "CvWriter", "VideoPlan", "VideoReader
 
 KINDS = ("overlay", "mask", "recolor")  # the kinds of results that are MP4 files
 ALPHA_FORMATS = ("mov", "webm")  # ProRes 4444 for editors, VP9 for browsers
-# What is added to the name of each kind's result; FORMAT is one of ALPHA_FORMATS.
+OPAQUE = "mp4"  # cut-outs before a background
+# What is added to the name of each kind's result; FORMAT is one of ALPHA_FORMATS, or OPAQUE.
 ENDINGS = {**{kind: f"_{kind}.mp4" for kind in KINDS}, "alpha": "_alpha.FORMAT", "frames": "_frames"}
 STILL, MOVED = 4, 12  # grey levels of change up to which a pixel counts as still, and from which as moved
 
@@ -37,7 +38,7 @@ class VideoPlan:
         looks: of the pictures.
         every: run the network on each Nth frame only.
         smooth: share of the last frame's probabilities in places that stand still, 0 to 0.95.
-        alpha_format: of the cut-out's video, of ALPHA_FORMATS.
+        alpha_format: of the cut-out's video, of ALPHA_FORMATS; before a background it is OPAQUE.
     """
 
     kinds: tuple[str, ...]
@@ -48,7 +49,7 @@ class VideoPlan:
 
     def ending(self, kind: str) -> str:
         """What is added to the name of a result."""
-        return ENDINGS[kind].replace("FORMAT", self.alpha_format)
+        return ENDINGS[kind].replace("FORMAT", self.alpha_format if self.looks.background is None else OPAQUE)
 
 
 class Smoother:
@@ -116,7 +117,7 @@ def segment_video(path: Path, name: Path, segmenter: Callable, plan: VideoPlan) 
 
 def _open_writers(paths: dict[str, Path], reader: VideoReader) -> dict[str, Writer]:
     """A writer for each kind. Raises UserError for a cut-out without PyAV."""
-    if "alpha" in paths and not find_av():
+    if "alpha" in paths and paths["alpha"].suffix != f".{OPAQUE}" and not find_av():
         raise UserError(f"{reader.path}: a video with transparency needs PyAV: pip install av; or --save frames")
     video_writer = choose_writer() if set(paths) - {"frames"} else FramesWriter
     types = {kind: FramesWriter if kind == "frames" else video_writer for kind in paths}

@@ -99,7 +99,7 @@ class AvWriter:
         """Add a frame, RGB or RGBA uint8 (H, W, 3 or 4), that is shown from `time`, seconds."""
         import av
 
-        frame = fill_around(frame) if frame.shape[2] == 4 else frame
+        frame = fill_around(frame)
         even = evened(frame) if self._encoding.is_halved else frame
         if self._last < 0:
             self._stream.height, self._stream.width = even.shape[:2]
@@ -155,7 +155,12 @@ def evened(frame: np.ndarray) -> np.ndarray:
 
 
 def fill_around(cut_out: np.ndarray) -> np.ndarray:
-    """One colour where nothing is seen, which makes files smaller, a tenth of PNG's; RGBA uint8 (H, W, 4)."""
+    """One colour where nothing is seen, which makes files smaller, a tenth of PNG's; RGBA uint8 (H, W, 4).
+
+    A picture without transparency, RGB (H, W, 3), stays as it is.
+    """
+    if cut_out.shape[2] == 3:
+        return cut_out
     seen = cut_out[..., 3] > 0
     near = cv2.dilate(seen.view(np.uint8), np.ones((2 * NEAR + 1, 1), np.uint8))
     near = cv2.dilate(near, np.ones((1, 2 * NEAR + 1), np.uint8))
@@ -206,7 +211,7 @@ class FramesWriter:
         self._path, self._times = path, list[float]()
 
     def write(self, frame: np.ndarray, time: float) -> None:
-        """Add a frame, RGBA uint8 (H, W, 4), that is shown from `time`, seconds. Raises OSError."""
+        """Add a frame, RGB or RGBA uint8 (H, W, 3 or 4), that is shown from `time`, seconds. Raises OSError."""
         self._times.append(time)
         (self._path / f"{len(self._times):06}.png").write_bytes(encode_picture(fill_around(frame)))
 

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hair.effects import refine_edges
 from hair.photos import Photo
+from hair.refine import refine_edges
 from web.texts import TEXTS
 
 # Limits that keep a page for several visitors within the memory of a small machine.

@@ -1,7 +1,9 @@
 """What is saved of photos in every form: right masks and facts, or one line for each that cannot be read."""
 
+import io
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -10,11 +12,24 @@ import pytest
 from PIL import Image
 
 from hair.files import result_names
-from hair.photos import find_photos
-from hair.results import ENDINGS, FORMATS, KINDS, PICTURES, TEXTS, are_there, describe
+from hair.opacity import hair_opacity
+from hair.photos import find_photos, open_photo
+from hair.results import (
+    ENDINGS,
+    FORMATS,
+    KINDS,
+    PICTURES,
+    TEXTS,
+    Results,
+    are_there,
+    describe,
+    make_result,
+    suffixes,
+)
 from tests.pictures import (
     BAD,
     GOOD,
+    LOOKS,
     SIZE,
     Bright,
     agreement,
@@ -153,6 +168,27 @@ def test_transparency_stays_png_beside_jpegs(tmp_path: Path) -> None:
     written = {path.name: Image.open(path).mode for path in (tmp_path / "out").iterdir()}
     assert written == {"me_overlay.jpg": "RGB", "me_recolor.png": "RGBA", "me_alpha.png": "RGBA"}
     assert are_there(tmp_path / "out" / "me", tmp_path / "me.png", kinds, "jpg")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("source", ["alpha.png", "png.jpg"])
+def test_cut_outs_before_a_background_have_no_transparency(tmp_path: Path, name: str, source: str) -> None:
+    """Also where the photo has it: the background is seen through both."""
+    write(tmp_path, {"me.png": GOOD[source]})
+    photo = open_photo(tmp_path / "me.png")
+    probabilities = Bright()(photo.pixels)
+    for background in ((9, 99, 9), "blur"):
+        looks = replace(LOOKS, background=background)
+        suffix, data = make_result("alpha", "me.png", photo, probabilities, Results(("alpha",), looks, format=name))
+        assert suffix == name and suffixes("alpha", tmp_path / "me.png", name, has_background=True) == {name}
+        picture = np.asarray(Image.open(io.BytesIO(data)))
+        assert picture.shape == photo.pixels.shape
+        if background != "blur" and name == "png":
+            assert (picture[hair_opacity(photo.colors, probabilities, 0.5) == 0] == background).all()
+            if photo.alpha is not None:
+                assert (picture[photo.alpha == 0] == background).all()
+    _, data = make_result("recolor", "me.png", photo, probabilities, Results(("recolor",), looks))
+    assert np.asarray(Image.open(io.BytesIO(data))).shape[2] == (3 if photo.alpha is None else 4)
 
 
 def test_quality(tmp_path: Path, head: np.ndarray) -> None:

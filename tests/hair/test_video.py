@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import struct
+from dataclasses import replace
 from errno import EINVAL, ENOSPC
 from fractions import Fraction
 from pathlib import Path
@@ -418,6 +419,21 @@ def test_alpha_video(tmp_path: Path, kind: str, most: int, size: tuple[int, int]
         assert difference[expected[..., 3] == 255][:, :3].mean() < 6
     assert seconds_of(tmp_path / f"out_alpha.{kind}", "audio") >= 0
     assert sound_of(tmp_path / f"out_alpha.{kind}")[0] == ("opus" if kind == "webm" else "pcm_s16le")
+
+
+@pytest.mark.parametrize("pyav", [True, False])
+def test_cut_outs_before_a_background(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pyav: bool) -> None:
+    """They are ordinary videos, which need no PyAV, and pictures without transparency."""
+    if pyav:
+        pytest.importorskip("av")
+    for room in (video, video_readers, video_writers) if not pyav else ():
+        monkeypatch.setattr(room, "find_av", lambda: None)
+    write_video(tmp_path / "in.mp4", frames=3)
+    plan = VideoPlan(("alpha", "frames"), replace(LOOKS, background=(200, 30, 30)), smooth=0)
+    assert "out_alpha.mp4" in segment_video(tmp_path / "in.mp4", tmp_path / "out", nothing, plan)
+    still = cv2.imread(str(tmp_path / "out_frames" / "000001.png"), cv2.IMREAD_UNCHANGED)
+    for picture in (still, cv2.VideoCapture(str(tmp_path / "out_alpha.mp4")).read()[1]):
+        assert picture.shape == (96, 96, 3) and np.abs(picture.astype(int) - (30, 30, 200)).max() < 12
 
 
 def test_alpha_needs_pyav(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,202 @@
+"""The hair cut out: its own colour along the edge, and other backgrounds behind it."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import ImageColor
+
+from hair.errors import UserError
+from hair.opacity import hair_opacity
+from hair.photos import read_photo
+from hair.strips import SMALL_STRIP, Reduction, pick, strips
+
+REDUCED_PIXELS = 60_000  # about so many has the photo on which colours of hair and background are averaged
+PURITY = 20  # power of the opacity by which colours are weighted, so that few mixed pixels count among the pure ones
+ENOUGH = 0.05  # weight from which the average of a neighbourhood counts more than that of a wider one
+LEAST_VARIANCE = 25  # levels squared
+DOUBT = 0.04  # opacity times transparency times this is the variance of an opacity that was found
+BLUR = "blur"  # the background that is the photo itself
+BLUR_RADIUS = 1 / 50  # of the photo's longer side
+
+Background = tuple[int, int, int] | np.ndarray | str
+Planes = Sequence[np.ndarray]  # one array each channel
+
+
+def estimate_foreground(image: np.ndarray, opacity: np.ndarray) -> np.ndarray:
+    """The hair's own colour, without the background that shines through at its edge.
+
+    Each pixel is a mixture of hair and background. Both colours are averaged over pure pixels nearby. What they leave
+    unexplained of the pixel then corrects the hair's colour, as in blur fusion (Forte, "Approximate Fast Foreground
+    Colour Estimation", 2021): the more, the more the hair's colours vary there, as in Bayesian matting (Chuang 2001).
+
+    Args:
+        image: RGB uint8 (H, W, 3).
+        opacity: of the hair, uint8 (H, W).
+
+    Returns:
+        RGB uint8 (H, W, 3): the photo's pixels where the hair is opaque; the nearest hair's colour, in flat squares
+        that compress well, where it is transparent.
+    """
+    foreground = np.empty(image.shape, np.uint8)  # not empty_like, which keeps the memory order of a rotated photo
+    for rows, strip in _foreground(image, opacity):
+        foreground[rows] = strip
+    return foreground
+
+
+def _foreground(image: np.ndarray, opacity: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """`estimate_foreground` in strips: rows, and RGB uint8 (rows, W, 3)."""
+    small = Reduction(image.shape, 1, REDUCED_PIXELS)
+    colors, cover = small.reduce(image).astype(np.float32), small.reduce(opacity).astype(np.float32) / 255
+    hair, behind = _spread(colors, cover**PURITY), _spread(colors, (1 - cover) ** PURITY)
+    squares = hair[..., :3].round().astype(np.uint8)
+    for _, rows, _ in strips(image.shape, pixels=SMALL_STRIP):
+        strip, alpha = small.repeat(squares, rows), opacity[rows]
+        cv2.copyTo(image[rows], (alpha == 255).view(np.uint8), strip)
+        pixels = _mixed(alpha)
+        points, count = small.locate(rows, pixels), len(pixels)
+        share = alpha.reshape(-1).take(pixels) / np.float32(255)
+        pure, other = (small.enlarge(layer, points, count) for layer in (hair, behind))
+        strip.reshape(-1, 3)[pixels] = _unmix(pick(image[rows], pixels), share, pure, other)
+        yield rows, strip
+
+
+def _unmix(mixed: Planes, share: np.ndarray, hair: Planes, behind: Planes) -> np.ndarray:
+    """The most likely colour of the hair in mixed pixels.
+
+    Args:
+        mixed: red, green and blue, uint8 (N,).
+        share: of the hair, float32 (N,) in (0, 1).
+        hair: the hair's red, green, blue and variance nearby, float32 (N,).
+        behind: the background's.
+
+    Returns:
+        RGB uint8 (N, 3).
+    """
+    rest, contrasts = 1 - share, [one - other for one, other in zip(hair[:3], behind[:3], strict=True)]
+    doubt = DOUBT / 3 * share * rest * sum(contrast * contrast for contrast in contrasts)
+    gain = share * hair[3]
+    gain /= share * gain + rest * rest * behind[3] + doubt
+    unmixed = np.empty((len(share), 3), np.uint8)
+    for channel, contrast in enumerate(contrasts):
+        color = hair[channel] + gain * (mixed[channel] - behind[channel] - share * contrast)
+        unmixed[:, channel] = color.round().clip(0, 255)
+    return unmixed
+
+
+def _spread(colors: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Weighted mean colours, each over the smallest neighbourhood that holds enough weight, and their variance.
+
+    Args:
+        colors: float32 (h, w, 3).
+        weight: float32 (h, w), at least 0.
+
+    Returns:
+        float32 (h, w, 4): mean colour; variance, the mean of all channels, at least LEAST_VARIANCE.
+    """
+    weight = weight[..., None] / max(weight.max(), np.float32(1e-30))
+    squares = (colors * colors).mean(2, keepdims=True)
+    levels = [(np.dstack([colors, squares]) * weight, weight)]
+    while max(levels[-1][1].shape[:2]) > 1:
+        levels.append((cv2.pyrDown(levels[-1][0]), cv2.pyrDown(levels[-1][1])[..., None]))
+    top, top_weight = levels.pop()
+    mean = top / np.maximum(top_weight, 1e-12)
+    for level, level_weight in reversed(levels):
+        mean = cv2.pyrUp(mean, dstsize=level.shape[1::-1]).reshape(level.shape)
+        mean = (level + ENOUGH * mean) / (level_weight + ENOUGH)
+    variance = mean[..., 3] - (mean[..., :3] ** 2).mean(2)
+    mean[..., 3] = np.maximum(variance, LEAST_VARIANCE)
+    return mean
+
+
+def cut_out(image: np.ndarray, probabilities: np.ndarray, threshold: float) -> np.ndarray:
+    """Cut the hair out.
+
+    Args:
+        image: RGB uint8 (H, W, 3).
+        probabilities: float32 (H, W) in [0, 1].
+        threshold: probability at which the hair is half transparent.
+
+    Returns:
+        RGBA uint8 (H, W, 4), transparent where there is no hair; see `hair_opacity` and `estimate_foreground`.
+    """
+    cut = np.empty((*image.shape[:2], 4), np.uint8)
+    opacity = hair_opacity(image, probabilities, threshold)
+    for rows, strip in _foreground(image, opacity):
+        cv2.cvtColor(strip, cv2.COLOR_RGB2RGBA, dst=cut[rows])
+        cv2.insertChannel(opacity[rows], cut[rows], 3)
+    return cut
+
+
+def read_background(text: str) -> Background:
+    """What `--background` names: `blur`, else a CSS colour or `#rrggbb`, else a picture's file.
+
+    Returns:
+        `blur`, RGB from 0 to 255, or RGB uint8 (h, w, 3).
+
+    Raises:
+        UserError: none of the three, or a file that is no picture.
+    """
+    if text.lower() == BLUR:
+        return BLUR
+    try:
+        color = ImageColor.getrgb(text)[:3]  # not `parse_color`, whose white is that of hair
+        if max(color) <= 255:  # Pillow accepts rgb(300, 0, 0)
+            return color
+    except ValueError:
+        pass
+    if Path(text).is_file():
+        return read_photo(text)
+    raise UserError(f"--background {text}: neither a colour, nor a file, nor {BLUR}")
+
+
+def place_on(cut: np.ndarray, background: Background, photo: np.ndarray) -> np.ndarray:
+    """Lay a cut-out before another background.
+
+    Args:
+        cut: RGBA uint8 (H, W, 4).
+        background: RGB from 0 to 255; or a picture, RGB uint8 (h, w, 3), of which the middle covers everything; or
+            `blur`, the photo itself out of focus.
+        photo: what was cut, RGB uint8 (H, W, 3).
+
+    Returns:
+        RGB uint8 (H, W, 3).
+    """
+    if isinstance(background, str):
+        placed = _blurred(photo, cut[..., 3])
+    elif isinstance(background, np.ndarray):
+        placed = _cover(background, cut.shape)
+    else:
+        placed = np.full((*cut.shape[:2], 3), background, np.uint8)
+    for _, rows, _ in strips(cut.shape, pixels=SMALL_STRIP):
+        alpha, behind = np.ascontiguousarray(cut[rows][..., 3]), placed[rows].reshape(-1, 3)
+        cv2.copyTo(cv2.cvtColor(cut[rows], cv2.COLOR_RGBA2RGB), (alpha == 255).view(np.uint8), placed[rows])
+        pixels = _mixed(alpha)
+        hair, other = cut[rows].reshape(-1, 4).take(pixels, 0).astype(np.float32), behind.take(pixels, 0)
+        behind[pixels] = (other + hair[:, 3:] / 255 * (hair[:, :3] - other)).round()
+    return placed
+
+
+def _mixed(opacity: np.ndarray) -> np.ndarray:
+    """Numbers, int32, of the pixels that are neither opaque nor transparent."""
+    return np.flatnonzero(opacity - np.uint8(1) < 254).astype(np.int32)  # 0 becomes 255
+
+
+def _cover(picture: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """The largest part of a picture's middle that has a photo's proportions, at the photo's size (H, W, …)."""
+    scale = max(size / side for size, side in zip(shape[:2], picture.shape[:2], strict=True))
+    height, width = (max(1, round(size / scale)) for size in shape[:2])  # cropped first: the rest may be very large
+    top, left = (picture.shape[0] - height) // 2, (picture.shape[1] - width) // 2
+    part = picture[top : top + height, left : left + width]
+    return cv2.resize(part, (shape[1], shape[0]), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+
+
+def _blurred(photo: np.ndarray, opacity: np.ndarray) -> np.ndarray:
+    """A photo out of focus, into which no hair runs."""
+    small = Reduction(photo.shape, 1, REDUCED_PIXELS)
+    weight = 1 - small.reduce(opacity).astype(np.float32) / 255
+    behind = _spread(small.reduce(photo).astype(np.float32), weight)[..., :3]
+    sigma = BLUR_RADIUS * max(behind.shape[:2])
+    blurred = cv2.GaussianBlur(behind, (0, 0), sigma).round().astype(np.uint8)
+    return cv2.resize(blurred, (photo.shape[1], photo.shape[0]), interpolation=cv2.INTER_CUBIC)
