@@ -155,8 +155,11 @@ def photo_size(path: Path) -> tuple[int, int] | None:
 
 def _size_of_damaged(path: Path) -> tuple[int, int] | None:
     """The (width, height) of a PNG that Pillow does not open, but `decode` may repair."""
-    with path.open("rb") as stream:
-        head = stream.read(PNG_SIZE.stop)
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(PNG_SIZE.stop)
+    except OSError:  # which is reported when the photo is read
+        return None
     is_png = head.startswith(PNG_START) and len(head) == PNG_SIZE.stop
     return struct.unpack(">II", head[PNG_SIZE]) if is_png else None
 
