@@ -13,7 +13,7 @@ from pathlib import Path
 import albumentations as A
 import numpy as np
 import pandas as pd
-from torch import Generator, Tensor, randint, randperm
+from torch import Generator, Tensor, cat, from_numpy, randint, randperm
 from torch.utils.data import Dataset, Sampler, default_collate
 
 from hair.errors import UserError, run
@@ -55,13 +55,40 @@ class PhotoSet:
     Two small arrays instead of a list of rows: 256,679 tuples would be copied into every worker.
     """
 
-    def __init__(self, indexes: list, rows: list[np.ndarray]) -> None:
-        self.indexes = indexes
+    def __init__(self, indexes: list, rows: list[np.ndarray], weights: Sequence[float] | None = None) -> None:
+        """Args: `indexes` as `open_data` returns them; of each the `rows`, and how often an epoch draws each photo."""
+        self.indexes, self.weights = indexes, weights or [1.0] * len(indexes)
         self.part = np.repeat(np.arange(len(rows), dtype=np.uint8), [len(r) for r in rows])
         self.row = np.concatenate(rows).astype(np.int32)
 
     def __len__(self) -> int:
         return len(self.row)
+
+    @property
+    def drawn(self) -> int:
+        """How many photos an epoch draws."""
+        return sum(self._draws())
+
+    def _draws(self) -> list[int]:
+        """How many photos an epoch draws from each index, at least one."""
+        counts = np.bincount(self.part, minlength=len(self.indexes)).tolist()
+        return [count and max(1, round(count * weight)) for count, weight in zip(counts, self.weights, strict=True)]
+
+    def draw(self, generator: Generator) -> Tensor:
+        """The photos of an epoch, int64 (drawn,), in random order.
+
+        With weights an epoch holds each photo of an index as often as the weight says: 0.3 of them once, or with 2.3
+        all of them twice and 0.3 of them a third time.
+        """
+        if all(weight == 1 for weight in self.weights):
+            return randperm(len(self), generator=generator)
+        chosen = []
+        for part, draws in enumerate(self._draws()):
+            photos = from_numpy(np.flatnonzero(self.part == part))
+            whole, rest = divmod(draws, max(1, len(photos)))
+            chosen += [photos.repeat(whole), photos[randperm(len(photos), generator=generator)[:rest]]]
+        order = cat(chosen)
+        return order[randperm(len(order), generator=generator)]
 
     def path(self, i: int) -> Path:
         """The file of photo i."""
@@ -99,7 +126,14 @@ class PhotoSet:
             check_rows(index, self.row[self.part == part])
 
 
-def split(indexes: list, fold: int, n_folds: int, limit: int | None = None) -> tuple[PhotoSet, PhotoSet]:
+def split(
+    indexes: list,
+    fold: int,
+    n_folds: int,
+    limit: int | None = None,
+    exclude: Sequence[np.ndarray] | None = None,
+    weights: Sequence[float] | None = None,
+) -> tuple[PhotoSet, PhotoSet]:
     """Training and validation photos of all indexes.
 
     Args:
@@ -107,12 +141,18 @@ def split(indexes: list, fold: int, n_folds: int, limit: int | None = None) -> t
         fold: the one to validate on, counted from 0.
         n_folds: number of folds.
         limit: keep about this many of all photos, the same share of each index and side.
+        exclude: rows of each index to leave out. The others stay in their folds.
+        weights: of each index, for the training photos; see `PhotoSet`.
 
     Raises:
         UserError: no photos to train on, or none to validate on.
     """
     parts = [index.split(fold, n_folds) for index in indexes]
     train, valid = [part["train"] for part in parts], [part["valid"] for part in parts]
+    if exclude is not None:
+        train, valid = (
+            [np.setdiff1d(rows, out) for rows, out in zip(side, exclude, strict=True)] for side in (train, valid)
+        )
     counts = sum(map(len, train)), sum(map(len, valid))
     if 0 in counts:
         raise UserError(
@@ -124,7 +164,7 @@ def split(indexes: list, fold: int, n_folds: int, limit: int | None = None) -> t
         rng = np.random.default_rng(SPLIT_SEED)
         train = [_sample(rows, share, rng) for rows in train]
         valid = [_sample(rows, share, rng) for rows in valid]
-    return PhotoSet(indexes, train), PhotoSet(indexes, valid)
+    return PhotoSet(indexes, train, weights), PhotoSet(indexes, valid)
 
 
 def _sample(rows: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
@@ -227,17 +267,24 @@ class EpochSampler(Sampler):
         start: photos of this process that the epoch begins after.
     """
 
-    def __init__(self, length: int, seed: int, batch_size: int = 1, rank: int = 0, world_size: int = 1) -> None:
-        self.length, self.seed, self.epoch, self.start = length, seed, 0, 0
+    def __init__(
+        self, photos: PhotoSet | int, seed: int, batch_size: int = 1, rank: int = 0, world_size: int = 1
+    ) -> None:
+        """Args: the `photos`, or how many there are where none has a weight."""
+        self.photos, self.length = photos, photos if isinstance(photos, int) else photos.drawn
+        self.seed, self.epoch, self.start = seed, 0, 0
         self.batch_size, self.rank, self.world_size = batch_size, rank, world_size
-        self.batches = length // (batch_size * world_size)
+        self.batches = self.length // (batch_size * world_size)
 
     def __len__(self) -> int:
         return self.batches * self.batch_size - self.start
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         generator = Generator().manual_seed(self.seed * 100_003 + self.epoch)
-        order = randperm(self.length, generator=generator)
+        if isinstance(self.photos, int):
+            order = randperm(self.length, generator=generator)
+        else:
+            order = self.photos.draw(generator)
         seeds = randint(2**31, (self.length,), generator=generator)
         yield from zip(self._own_share(order), self._own_share(seeds), strict=True)
 
@@ -268,7 +315,7 @@ def build_loader(
     sampler = (
         range(rank(), len(dataset), world_size())
         if seed is None
-        else EpochSampler(len(dataset), seed, batch_size, rank(), world_size())
+        else EpochSampler(dataset.photos, seed, batch_size, rank(), world_size())
     )
     return HairLoader(
         dataset,

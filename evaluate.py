@@ -13,7 +13,7 @@ from hair.cli import HelpFormatter, add_network_flags, check_threshold, number
 from hair.errors import UserError, run
 from hair.files import write_json, write_png
 from hair.segmenter import DEFAULT_WEIGHTS, HairSegmenter
-from training.flags import HAIR_LABEL_HELP
+from training.flags import EXCLUDE_HELP, HAIR_LABEL_HELP
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -23,6 +23,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--data_dir", type=Path, nargs="+", required=True, metavar="DIR", help="data sets, of any kind that can be read"
     )
     data.add_argument("--hair_label", nargs="+", default=[], metavar="CLASS", help=HAIR_LABEL_HELP)
+    data.add_argument("--exclude", type=Path, metavar="FILE", help=EXCLUDE_HELP)
     data.add_argument("--split", choices=["valid", "test", "all"], default="valid", help="which photos")
     data.add_argument("--fold", type=number(int, 0), help="fold to score on (default: the one the weights held out)")
     data.add_argument("--filter", metavar="QUERY", help="score a part of the Korean data set, as in train_korean.py")
@@ -70,7 +71,7 @@ def main() -> None:
 
     from training import scoring
 
-    selection = scoring.Selection(args.split, args.fold, args.filter, args.hair_label)
+    selection = scoring.Selection(args.split, args.fold, args.filter, args.hair_label, args.exclude)
     jobs = []  # all of them before the first, so that mistakes are found before hours of scoring
     for path, weights_name in zip(args.weights, scoring.distinct_names(args.weights), strict=True):
         segmenter = HairSegmenter(

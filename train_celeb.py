@@ -7,10 +7,10 @@ torchrun --nproc_per_node=4 train_celeb.py --apex --num_workers 4    # on four G
 """
 
 import argparse
-from pathlib import Path
 
 from hair.errors import run
 from training.flags import parse_training, plan_from, training_parser
+from training.sources import source_of
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -23,7 +23,7 @@ def main() -> None:
     import dataset  # torch takes seconds to import, so it comes after --help and mistyped flags
     from training.fit import train
 
-    train(plan, lambda: [dataset.open_data(Path(folder), None, plan.hair_label) for folder in plan.data_dir])
+    train(plan, lambda: [dataset.open_data(source_of(text)[0], None, plan.hair_label) for text in plan.data_dir])
 
 
 if __name__ == "__main__":

@@ -7,10 +7,10 @@ torchrun --nproc_per_node=4 train_korean.py --preset heavy --apex --num_workers 
 """
 
 import argparse
-from pathlib import Path
 
 from hair.errors import run
 from training.flags import parse_training, plan_from, training_parser
+from training.sources import source_of
 
 PRESETS = {
     "light": {"name": "light", "epochs": 10, "encoder_type": "timm-efficientnet-b0", "augment": "light"},
@@ -39,7 +39,8 @@ def main() -> None:
     import dataset  # torch takes seconds to import, so it comes after --help and mistyped flags
     from training.fit import train
 
-    train(plan, lambda: [dataset.open_korean(Path(folder), args.filter, args.strict) for folder in plan.data_dir])
+    folders = [source_of(text)[0] for text in plan.data_dir]
+    train(plan, lambda: [dataset.open_korean(folder, args.filter, args.strict) for folder in folders])
 
 
 if __name__ == "__main__":

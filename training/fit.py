@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import pandas as pd
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.tensorboard import SummaryWriter
@@ -21,6 +23,7 @@ from training.losses import build_loss
 from training.processes import first_alone, join_processes, leave_processes, rank, share_buffers, wait_for_all
 from training.report import add_scalars, picture_worst, print_start, tensorboard, write_log
 from training.setup import build_loaders, build_state
+from training.sources import excluded_rows, source_of
 from training.workers import worker_errors
 from utils import choose_device, keep_freed_memory, scores
 
@@ -44,11 +47,13 @@ def train(plan: TrainingPlan, open_indexes: Callable[[], list]) -> None:
     try:
         with worker_errors():
             indexes = first_alone(open_indexes)
+            exclude = None if plan.exclude is None else first_alone(partial(excluded_rows, indexes, plan.exclude))
             run = run_folder(plan, plan.name)
-            jobs = fold_jobs(plan, run, indexes) if plan.fold == "all" else [(plan, run)]
+            choose = partial(_split, indexes, exclude)
+            jobs = fold_jobs(plan, run, choose) if plan.fold == "all" else [(plan, run)]
             rows = []
             for job, folder in jobs:
-                train_photos, valid_photos = _split(job, indexes)
+                train_photos, valid_photos = choose(job)
                 rows.append(fit(job, folder, train_photos, valid_photos))
             if plan.fold == "all":
                 write_folds(run, rows)
@@ -56,9 +61,10 @@ def train(plan: TrainingPlan, open_indexes: Callable[[], list]) -> None:
         leave_processes()
 
 
-def _split(plan: TrainingPlan, indexes: list) -> tuple[PhotoSet, PhotoSet]:
-    """The photos to train on and to validate on."""
-    return split(indexes, cast(int, plan.fold), plan.n_folds, plan.limit)
+def _split(indexes: list, exclude: list[np.ndarray] | None, plan: TrainingPlan) -> tuple[PhotoSet, PhotoSet]:
+    """The photos to train on and to validate on, without rows to `exclude` of each index."""
+    weights = [source_of(text)[1] for text in plan.data_dir]
+    return split(indexes, cast(int, plan.fold), plan.n_folds, plan.limit, exclude, weights)
 
 
 def run_folder(plan: TrainingPlan, name: str) -> Path:
@@ -73,9 +79,12 @@ def refuse_to_overwrite(plan: TrainingPlan, run: Path) -> None:
         raise UserError(f"{run}: there is a run already; continue it with --resume, or choose another --output_dir")
 
 
-def fold_jobs(plan: TrainingPlan, run: Path, indexes: list) -> list[tuple[TrainingPlan, Path]]:
-    """A plan for each fold with its folder within `run`, where `args.json` is written. Raises UserError."""
-    (_, first), (_, second) = _split(replace(plan, fold=0), indexes), _split(replace(plan, fold=1), indexes)
+def fold_jobs(plan: TrainingPlan, run: Path, choose: Callable) -> list[tuple[TrainingPlan, Path]]:
+    """A plan for each fold with its folder within `run`, where `args.json` is written.
+
+    `choose` gives the photos of a plan, to train on and to validate on. Raises UserError.
+    """
+    (_, first), (_, second) = choose(replace(plan, fold=0)), choose(replace(plan, fold=1))
     if first.row.tolist() == second.row.tolist():
         raise UserError("--fold all: this data comes with a split of its own, which has no folds")
     refuse_to_overwrite(plan, run)
@@ -121,7 +130,7 @@ def fit(plan: TrainingPlan, run: Path, train: PhotoSet, valid: PhotoSet) -> dict
     refuse_to_overwrite(plan, run)
     backgrounds = open_backgrounds(plan.backgrounds)
     check_photos(train, valid)
-    state, facts = build_state(plan, device, len(train))
+    state, facts = build_state(plan, device, train.drawn)
     state.trained_on, state.held_out = train.digests(), valid.digests()
     normalise = models.Normalise(facts["mean"], facts["std"]).to(device)
     compute = Compute(device, normalise, build_loss(plan.loss), plan.apex)

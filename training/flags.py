@@ -21,6 +21,7 @@ SCHEDULERS = [
 LOSSES = ["dice_bce", "dice", "bce", "focal", "lovasz"]
 HARD_TARGET_LOSSES = ["focal", "lovasz"]  # they need masks of 0 and 1
 HAIR_LABEL_HELP = "names or numbers of the classes that are hair, in labels of several classes (default: hair)"
+EXCLUDE_HELP = "a text or CSV file that names photos to leave out, such as those with wrong labels"
 SIZE_STEP = 32  # the decoders need sizes that are multiples of this
 
 
@@ -33,6 +34,7 @@ class TrainingPlan:
 
     data_dir: list[str]
     hair_label: list[str]
+    exclude: Path | None
     fold: int | str
     n_folds: int
     limit: int | None
@@ -114,9 +116,14 @@ def training_parser(usage: str, data_dir: str, name: str) -> argparse.ArgumentPa
     parser = argparse.ArgumentParser(description=usage, formatter_class=HelpFormatter)
     data = parser.add_argument_group("data")
     data.add_argument(
-        "--data_dir", nargs="+", default=[data_dir], metavar="DIR", help=f"data set folders (default: {data_dir})"
+        "--data_dir",
+        nargs="+",
+        default=[data_dir],
+        metavar="DIR",
+        help=f"data set folders; DIR:0.3 draws the photos of one 0.3 times as often (default: {data_dir})",
     )
     data.add_argument("--hair_label", nargs="+", default=[], metavar="CLASS", help=HAIR_LABEL_HELP)
+    data.add_argument("--exclude", type=Path, metavar="FILE", help=EXCLUDE_HELP)
     data.add_argument("--fold", type=fold_number, default=0, help="fold to validate on; all: each in turn")
     data.add_argument("--n_folds", type=number(int, 2), default=5, help="number of folds")
     data.add_argument("--limit", type=number(int, 8), metavar="N", help="use about N photos only, for a quick run")

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,9 +16,11 @@ from dataset import PhotoSet, open_data
 from hair.effects import draw_overlay
 from hair.errors import UserError
 from hair.segmenter import HairSegmenter
+from training.sources import excluded_rows
 from utils import boundary_f1, scores
 
 TILE, CAPTION, TILES_A_ROW = 256, 24, 4  # of a sheet of photos: pixels, pixels below it, photos
+SMALLEST_AREA = 0.01  # of a photo, to which disputed pixels are compared: a few of them are no matter without hair
 TILE_COLOR, WHITE = 32, (255, 255, 255)
 
 
@@ -51,12 +54,14 @@ class Selection:
         fold: the one to score on; None takes the one that the weights held out.
         query: selects from the Korean data set.
         hair_label: classes of hair, for `dataset.open_data`.
+        exclude: a file that names photos to leave out, for `sources.excluded_rows`.
     """
 
     split: str = "valid"
     fold: int | None = None
     query: str | None = None
     hair_label: Sequence[str] = ()
+    exclude: Path | None = None
 
 
 def choose_photos(folder: Path, segmenter: HairSegmenter, selection: Selection | None = None) -> PhotoSet:
@@ -72,12 +77,21 @@ def choose_photos(folder: Path, segmenter: HairSegmenter, selection: Selection |
     """
     chosen = selection or Selection()
     index = open_data(folder, chosen.query, chosen.hair_label)
+    rows = _rows(folder, index, segmenter, chosen)
+    if chosen.exclude is not None:
+        rows = np.setdiff1d(rows, excluded_rows([index], chosen.exclude)[0])
+    if not len(rows):
+        raise UserError(f"{folder}: its {chosen.split} part has no photos; --split all scores on those that are there")
+    return PhotoSet([index], [rows])
+
+
+def _rows(folder: Path, index: Any, segmenter: HairSegmenter, chosen: Selection) -> np.ndarray:
+    """The rows of an index that are chosen, with those to leave out. Raises UserError."""
     if chosen.split == "all":
-        rows = np.arange(len(index))
-        if chosen.query is not None:
-            parts = index.split(0, 2)
-            rows = np.sort(np.concatenate([parts["train"], parts["valid"]]))
-        return PhotoSet([index], [rows])
+        if chosen.query is None:
+            return np.arange(len(index))
+        parts = index.split(0, 2)
+        return np.sort(np.concatenate([parts["train"], parts["valid"]]))
     fold = segmenter.facts.get("fold") if chosen.fold is None else chosen.fold
     n_folds = segmenter.facts.get("n_folds", 5)
     if fold is None:
@@ -87,9 +101,7 @@ def choose_photos(folder: Path, segmenter: HairSegmenter, selection: Selection |
     parts = index.split(fold, n_folds)
     if chosen.split not in parts:
         raise UserError(f"{folder}: has no {chosen.split} part of its own; --split valid or all")
-    if not len(parts[chosen.split]):
-        raise UserError(f"{folder}: its {chosen.split} part has no photos; --split all scores on those that are there")
-    return PhotoSet([index], [parts[chosen.split]])
+    return parts[chosen.split]
 
 
 def score_photos(segmenter: HairSegmenter, photos: PhotoSet, threshold: float) -> pd.DataFrame:
@@ -101,12 +113,14 @@ def score_photos(segmenter: HairSegmenter, photos: PhotoSet, threshold: float) -
         threshold: probability from which a pixel is hair.
 
     Returns:
-        A row for each photo: `path`, the pixel counts `tp`, `fp`, `fn`, `tn`, and `dice` and `boundary_f1` in [0, 1].
+        A row for each photo: `path`, the pixel counts `tp`, `fp`, `fn`, `tn`, and `dice`, `boundary_f1` and `agreement`
+        in [0, 1]; the last one is that of `agreement`.
     """
     rows = []
     for i in tqdm(range(len(photos)), desc="evaluate", unit="photo", leave=False):
         image, mask = photos.load(i)
-        found, hair = segmenter(image) >= threshold, mask.astype(bool)
+        probabilities, hair = segmenter(image), mask.astype(bool)
+        found = probabilities >= threshold
         tp, fp = np.count_nonzero(found & hair), np.count_nonzero(found & ~hair)
         fn = np.count_nonzero(~found & hair)
         rows.append(
@@ -118,9 +132,24 @@ def score_photos(segmenter: HairSegmenter, photos: PhotoSet, threshold: float) -
                 "tn": hair.size - tp - fp - fn,
                 "dice": 2 * tp / (2 * tp + fp + fn) if tp + fp + fn else 1.0,
                 "boundary_f1": boundary_f1(found, hair),
+                "agreement": agreement(probabilities, hair, threshold),
             }
         )
     return pd.DataFrame(rows)
+
+
+def agreement(probabilities: np.ndarray, hair: np.ndarray, threshold: float) -> float:
+    """How far a model agrees with a label, in [0, 1]: like the IoU, but pixels of which it is sure count more.
+
+    Args:
+        probabilities: float32 (H, W) in [0, 1].
+        hair: the label, bool (H, W).
+        threshold: probability from which a pixel is hair.
+    """
+    found = probabilities >= threshold
+    disputed = float(np.abs(probabilities - hair)[found != hair].sum())
+    area = max(float(np.count_nonzero(found | hair)), SMALLEST_AREA * hair.size)
+    return 1 - disputed / area
 
 
 def summarise(rows: pd.DataFrame) -> dict[str, float]:
@@ -159,21 +188,22 @@ def distinct_names(paths: Sequence[Path]) -> list[str]:
     return [name if name and names.count(name) == 1 else str(path) for name, path in zip(names, paths, strict=True)]
 
 
-def draw_worst(job: Job, rows: pd.DataFrame, most: int) -> np.ndarray:
-    """A sheet, RGB uint8, of the photos with the lowest Dice: what was found is tinted, the known outline white.
+def draw_worst(job: Job, rows: pd.DataFrame, most: int, score: str = "dice") -> np.ndarray:
+    """A sheet, RGB uint8, of the photos with the lowest score: what was found is tinted, the known outline white.
 
     Args:
         job: what was scored.
         rows: from `score_photos`.
         most: photos at most.
+        score: a column of `rows`.
     """
-    tiles = [_draw_tile(job, i, rows["dice"][i]) for i in rows["dice"].nsmallest(most).index]
+    tiles = [_draw_tile(job, i, rows[score][i]) for i in rows[score].nsmallest(most).index]
     tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % TILES_A_ROW)
     return np.vstack([np.hstack(tiles[k : k + TILES_A_ROW]) for k in range(0, len(tiles), TILES_A_ROW)])
 
 
-def _draw_tile(job: Job, i: int, dice: float) -> np.ndarray:
-    """Photo i of a job with its masks, name and Dice, RGB uint8."""
+def _draw_tile(job: Job, i: int, score: float) -> np.ndarray:
+    """Photo i of a job with its masks, score and name, RGB uint8."""
     image, mask = job.photos.load(i)
     picture = draw_overlay(image, job.segmenter(image) >= job.threshold)
     contours, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
@@ -182,7 +212,7 @@ def _draw_tile(job: Job, i: int, dice: float) -> np.ndarray:
     height, width = max(1, round(image.shape[0] * scale)), max(1, round(image.shape[1] * scale))
     tile = np.full((TILE + CAPTION, TILE, 3), TILE_COLOR, np.uint8)
     tile[:height, :width] = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
-    text, place = f"{dice:.3f}  {job.photos.path(i).name}", (4, TILE + CAPTION - 6)
+    text, place = f"{score:.3f}  {job.photos.path(i).name}", (4, TILE + CAPTION - 6)
     cv2.putText(tile, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, WHITE, 1, cv2.LINE_AA)
     return tile
 

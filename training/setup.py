@@ -19,6 +19,7 @@ from training.checkpoint import LAST, ORDER, PREVIOUS, RATES, TrainingState
 from training.flags import TrainingPlan
 from training.processes import first_alone, world_size
 from training.schedules import Schedule, build_scheduler
+from training.sources import source_of
 from utils import half_precision, seed_everything
 
 THRESHOLD = 0.5  # probability from which a pixel is hair, of models as they are trained
@@ -31,7 +32,7 @@ def build_state(plan: TrainingPlan, device: torch.device, photos: int) -> tuple[
     Args:
         plan: of the training.
         device: of the training.
-        photos: how many there are to train on.
+        photos: how many an epoch draws.
 
     Returns:
         The state before the first step, and facts for the model's `config.json`.
@@ -51,6 +52,8 @@ def build_state(plan: TrainingPlan, device: torch.device, photos: int) -> tuple[
     steps = math.ceil(batches / plan.grad_accum)
     schedule = Schedule(plan.scheduler, plan.epochs, steps, plan.warmup_epochs, plan.warmup_factor, plan.min_lr)
     recipe = vars(plan) | {"decoder_lr": plan.decoder_rate, "processes": world_size(), "photos": photos}
+    weights = [source_of(text)[1] for text in plan.data_dir]
+    recipe["weights"] = weights if set(weights) != {1.0} else None
     is_fp16 = plan.apex and half_precision(device) == torch.float16
     state = TrainingState(
         model=model,

@@ -31,6 +31,7 @@ DEFAULTS = {
     "decoder_lr": None,
     "data_dir": ["data/CelebAMask-HQ"],
     "hair_label": [],
+    "exclude": None,
     "output_dir": Path("weights"),
     "name": "celeb",
     "epochs": 20,
