@@ -30,11 +30,11 @@ from training.processes import rank, total, wait_for_all, world_size
 CHECKPOINT_VERSION = 2
 LAST, PREVIOUS, BROKEN = "last.pth", "previous.pth", "broken.pth"
 # What a checkpoint records of the plan: what decides which photos a batch holds, and what decides the learning rates.
-ORDER = ("batch_size", "grad_accum", "processes", "photos", "weights", "seed")
+ORDER = ("batch_size", "grad_accum", "processes", "photos", "sampling", "seed")
 RATES = ("scheduler", "epochs", "encoder_lr", "decoder_lr", "min_lr", "warmup_epochs", "warmup_factor")
 COUNTERS = ("epoch", "batch", "loss_sum", "best", "history")  # fields of TrainingState
-# Values that are no flags; "weights" are None where all are 1, as in runs from before there were any.
-NAMES = {"processes": "the number of processes", "photos": "the number of photos", "weights": "weights of --data_dir"}
+# Values that are no flags. There is no "sampling" where all are 1, as in runs from before there were any.
+NAMES = {"processes": "the number of processes", "photos": "the number of photos", "sampling": "weights of --data_dir"}
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)  # a file system without locks
 
 
@@ -115,7 +115,7 @@ class TrainingState:
         Raises:
             UserError: a checkpoint of other photos, another order within an epoch, or another network.
         """
-        changed = [key for key, value in self.recipe.items() if content["recipe"].get(key) != value]
+        changed = [key for key in ORDER + RATES if content["recipe"].get(key) != self.recipe.get(key)]
         self._check_order(content, changed, source)
         self._check_split(content, source)
         if self.ema is not None and "ema" not in content:
@@ -129,8 +129,8 @@ class TrainingState:
         if changed:
             self._replay_schedule()
             if rank() == 0:
-                before = content["recipe"]
-                changes = [f"{_name(key)} was {before.get(key)}, now {self.recipe[key]}" for key in changed]
+                before, now = content["recipe"], self.recipe
+                changes = [f"{_name(key)} was {before.get(key, 1)}, now {now.get(key, 1)}" for key in changed]
                 print("; ".join([*changes, "the learning rate continues as if the run had started with these flags"]))
 
     def _check_order(self, content: dict, changed: list[str], source: Path) -> None:
@@ -138,8 +138,8 @@ class TrainingState:
         wrong = [key for key in changed if key in ORDER]
         if content["batch"] and wrong:
             raise UserError(
-                f"{source}: stopped within an epoch with {_name(wrong[0])} {content['recipe'].get(wrong[0])}, "
-                f"but now it is {self.recipe[wrong[0]]}; resume with the same"
+                f"{source}: stopped within an epoch with {_name(wrong[0])} {content['recipe'].get(wrong[0], 1)}, "
+                f"but now it is {self.recipe.get(wrong[0], 1)}; resume with the same"
             )
 
     def _check_split(self, content: dict, source: Path) -> None:

@@ -53,7 +53,8 @@ def build_state(plan: TrainingPlan, device: torch.device, photos: int) -> tuple[
     schedule = Schedule(plan.scheduler, plan.epochs, steps, plan.warmup_epochs, plan.warmup_factor, plan.min_lr)
     recipe = vars(plan) | {"decoder_lr": plan.decoder_rate, "processes": world_size(), "photos": photos}
     weights = [source_of(text)[1] for text in plan.data_dir]
-    recipe["weights"] = weights if set(weights) != {1.0} else None
+    if set(weights) != {1.0}:
+        recipe["sampling"] = weights
     is_fp16 = plan.apex and half_precision(device) == torch.float16
     state = TrainingState(
         model=model,
@@ -63,7 +64,7 @@ def build_state(plan: TrainingPlan, device: torch.device, photos: int) -> tuple[
         scheduler=build_scheduler(schedule, optimizer),
         scaler=torch.amp.GradScaler(device.type, enabled=is_fp16),
         steps_per_epoch=steps,
-        recipe={key: recipe[key] for key in ORDER + RATES},
+        recipe={key: recipe[key] for key in ORDER + RATES if key in recipe},
         teacher=models.Teacher([Path(run) for run in plan.teacher]).to(device).eval() if plan.teacher else None,
     )
     data = {"data": [str(folder) for folder in plan.data_dir], "fold": plan.fold, "n_folds": plan.n_folds}

@@ -73,7 +73,7 @@ def test_a_run_with_weights_resumes_exactly_and_only_with_the_same(celeb: Path, 
         folder.mkdir()
     assert run(whole, *flags, f"{pairs}:0.5") == 0
     assert run(parts, *flags, f"{pairs}:0.5", "--save_every", 0, hook=kill_in_save_4) < 0
-    assert torch.load(parts / RUN / "last.pth", weights_only=True)["recipe"]["weights"] == [1.0, 0.5]
+    assert torch.load(parts / RUN / "last.pth", weights_only=True)["recipe"]["sampling"] == [1.0, 0.5]
     assert run(parts, "--resume", "--data_dir", celeb, f"{pairs}:0.6") == 1
     out = (parts / "out.txt").read_text()
     assert "stopped within an epoch with weights of --data_dir [1.0, 0.5], but now it is [1.0, 0.6]" in out
@@ -87,7 +87,7 @@ def kill_in_save_4() -> None:
 
 
 def test_weights_of_one_are_no_change_for_earlier_runs() -> None:
-    assert build_state(make_plan(*TINY, "--data_dir", "a", "b:1")).recipe["weights"] is None
+    assert "sampling" not in build_state(make_plan(*TINY, "--data_dir", "a", "b:1")).recipe
 
 
 # ---------------------------------------------------------------------------------------------------- left out
