@@ -130,25 +130,27 @@ def cut_out(image: np.ndarray, probabilities: np.ndarray, threshold: float) -> n
 
 
 def read_background(text: str) -> Background:
-    """What `--background` names: `blur`, else a CSS colour or `#rrggbb`, else a picture's file.
+    """What `--background` names: see `parse_background`, else a picture's file, as RGB uint8 (h, w, 3).
 
-    Returns:
-        `blur`, RGB from 0 to 255, or RGB uint8 (h, w, 3).
-
-    Raises:
-        UserError: none of the three, or a file that is no picture.
+    Raises UserError for none of these, or a file that is no picture.
     """
+    background = parse_background(text)
+    if background is not None:
+        return background
+    if Path(text).is_file():
+        return read_photo(text)
+    raise UserError(f"--background {text}: neither a colour, nor a file, nor {BLUR}")
+
+
+def parse_background(text: str) -> tuple[int, int, int] | str | None:
+    """`blur`, or RGB from 0 to 255 of a CSS colour or `#rrggbb`; None for anything else. No file is read."""
     if text.lower() == BLUR:
         return BLUR
     try:
         color = ImageColor.getrgb(text)[:3]  # not `parse_color`, whose white is that of hair
-        if max(color) <= 255:  # Pillow accepts rgb(300, 0, 0)
-            return color
     except ValueError:
-        pass
-    if Path(text).is_file():
-        return read_photo(text)
-    raise UserError(f"--background {text}: neither a colour, nor a file, nor {BLUR}")
+        return None
+    return color if max(color) <= 255 else None  # Pillow accepts rgb(300, 0, 0)
 
 
 def place_on(cut: np.ndarray, background: Background, photo: np.ndarray) -> np.ndarray:

@@ -7,13 +7,14 @@ import numpy as np
 
 from hair.colors import to_lab
 from hair.errors import UserError
-from hair.opacity import soft_edge
+from hair.opacity import hair_opacity
 from hair.strands import roots_to_tips, smooth_within, strand_ranks
 from hair.strips import SMALL_STRIP, enlarge, sample, strips
 from hair.tones import LEVELS, LIGHTNESS, OFFSET, level, lighter, lightness_curve, shades
 
 Color = tuple[int, int, int]
 
+SURELY_NOT = 0.005  # probability of hair up to which nothing is changed
 SMALL = 384  # pixels: longer side of the reduced hair that is measured and on which strands are drawn
 OMBRE = (0.3, 0.85)  # of the way from roots to tips: where the second colour begins, and where it is alone
 RAGGED = 0.12  # of the way: how far strands of an ombré run ahead of each other
@@ -75,6 +76,7 @@ class _Plan:
         curves: of each colour, float32 (LEVELS,): lightness after dyeing.
         shades: of each colour, uint8 (LEVELS, 3): colour after dyeing, by lightness after dyeing.
         mean: lightness of the hair.
+        lift: whether hair gets lighter, 0 to 1: then background that is taken for hair would glow.
         evening: factor of (lightness + OFFSET) that evens the hair.
         second: share of the second colour, or None.
         doubt: whether what the mask calls hair is hair, where it is light, 0 to 255; None for no doubt.
@@ -86,6 +88,7 @@ class _Plan:
     curves: tuple[np.ndarray, ...]
     shades: tuple[np.ndarray, ...]
     mean: float
+    lift: float
     evening: np.ndarray
     second: np.ndarray | None
     doubt: np.ndarray | None
@@ -110,7 +113,10 @@ def recolor(image: np.ndarray, probabilities: np.ndarray, threshold: float, dye:
         RGB uint8 (H, W, 3). Pixels that are surely no hair are not changed.
     """
     dyed = np.array(image, order="C")
-    opacity = soft_edge(probabilities, threshold)
+    if not (probabilities >= threshold).any():
+        return dyed
+    opacity = hair_opacity(image, probabilities, threshold)
+    opacity[probabilities < SURELY_NOT] = 0
     left, top, width, height = cv2.boundingRect(opacity)
     if not width or not dye.strength:
         return dyed
@@ -191,7 +197,8 @@ def _measure(photo: np.ndarray, opacity: np.ndarray, dye: Dye) -> _Plan:
     targets = [float(to_lab(color)[0]) for color in colors]
     mean = float(np.average(LIGHTNESS, weights=weights))
     doubt, hair, background = _edge(small, cover)
-    doubt *= 255 * np.clip((max(targets) - mean) / RIM_LIFT, 0, 1) * np.clip((FAIR - mean) / RIM_LIFT, 0, 1)
+    lift = float(np.clip((max(targets) - mean) / RIM_LIFT, 0, 1))
+    doubt *= 255 * lift * np.clip((FAIR - mean) / RIM_LIFT, 0, 1)
     second = _second_color(small, cover, dye) if len(colors) == 2 else None
     return _Plan(
         curves=tuple(lightness_curve(weights, target, spread) for target in targets),
@@ -199,6 +206,7 @@ def _measure(photo: np.ndarray, opacity: np.ndarray, dye: Dye) -> _Plan:
         evening=evening.astype(np.float32),
         second=second,
         mean=mean,
+        lift=lift,
         doubt=doubt if doubt.max() > 1 else None,
         nearby=np.dstack([hair, background, evening] + ([] if second is None else [second])).astype(np.float32),
         strength=dye.strength,
@@ -279,7 +287,10 @@ def _dye_lightness(
 ) -> np.ndarray:
     """The dyed hair, RGB uint8 (H, W, 3), for lightness (H, W); its details beside `base` gain no more than allowed."""
     pictures = []
-    for curve, shade in zip(plan.curves, plan.shades, strict=True):
+    tables = list(zip(plan.curves, plan.shades, strict=True))
+    if second is not None and (second.max() == 0 or second.min() == 1):  # much of an ombré has one colour
+        tables, second = [tables[int(second.flat[0])]], None
+    for curve, shade in tables:
         if base is None:
             pictures.append(_look_up(shade[level(curve)], level(lightness)))
             continue
@@ -318,7 +329,7 @@ def _dye_mixed(
     pixels = pixels.astype(np.float32)
     nearby = sample(plan.nearby, plan.shape, rows, places)
     hair, background, evening = nearby[:, :3], nearby[:, 3:6], nearby[:, 6]
-    opacity = _opacity_by_color(pixels, cover * np.float32(1 / 255), hair, background)[:, None]
+    opacity = _opacity_by_color(pixels, cover * np.float32(1 / 255), hair, background, plan.lift)[:, None]
     # The hair in a mixed pixel: its mean nearby, with what the pixel has beside the two means (Forte 2021).
     hair = (hair + opacity * (pixels - opacity * hair - (1 - opacity) * background)).clip(0, 255)
     lightness = cv2.cvtColor(hair[None] / 255, cv2.COLOR_RGB2LAB)[..., 0]
@@ -328,13 +339,15 @@ def _dye_mixed(
     return (pixels + opacity * plan.strength * (dyed - hair)).round().clip(0, 255).astype(np.uint8)
 
 
-def _opacity_by_color(pixels: np.ndarray, opacity: np.ndarray, hair: np.ndarray, background: np.ndarray) -> np.ndarray:
-    """Correct the mask's opacity, (N,), by where each pixel's colour lies between background and hair, (N, 3)."""
+def _opacity_by_color(
+    pixels: np.ndarray, opacity: np.ndarray, hair: np.ndarray, background: np.ndarray, most: float
+) -> np.ndarray:
+    """Correct opacities, (N,), by where each pixel's colour lies between background and hair, (N, 3); at `most` 1."""
     span = hair - background
     square = np.einsum("ij,ij->i", span, span)
     seen = (np.einsum("ij,ij->i", pixels - background, span) / (square + 100)).clip(0, 1)
     odds = (opacity / (1 - opacity + 1e-3)) ** MASK_SAYS * (seen + EVIDENCE) / (1 - seen + EVIDENCE)
-    trust = np.minimum(np.sqrt(square) / FAR_COLORS, 1)
+    trust = most * np.minimum(np.sqrt(square) / FAR_COLORS, 1)
     # Where the mask is nearly certain it fades in and out, lest its end be seen in hair that goes on.
     trust *= (np.minimum(opacity, 1 - opacity) / CERTAIN).clip(0, 1)
     return opacity + trust * (odds / (1 + odds) - opacity)

@@ -9,13 +9,14 @@ from skimage.color import deltaE_ciede2000
 
 import hair.dye
 import hair.strips
+from benchmarks.cutout import draw_photo, simulate_network
 from benchmarks.dye import ciede2000
 from hair.cli import main
 from hair.colors import HAIR_COLORS, parse_color, to_lab
-from hair.dye import Dye, recolor
+from hair.dye import SURELY_NOT, Dye, recolor
 from hair.effects import COLUMNS, Looks, draw, draw_palette
 from hair.errors import UserError
-from hair.opacity import soft_edge
+from hair.opacity import hair_opacity, soft_edge
 from hair.results import KINDS
 from hair.strands import roots_to_tips, strand_ranks
 from hair.strips import enlarge, sample
@@ -59,7 +60,7 @@ def test_any_color_on_any_hair(natural: str, name: str) -> None:
     assert after[:, 0].std() >= 0.5 * before[:, 0].std() * min(1, left / own)
     # Each strand keeps its place: what was lighter is lighter.
     assert np.corrcoef(before[:, 0], after[:, 0])[0, 1] > 0.85
-    np.testing.assert_array_equal(dyed[probabilities < 0.15], photo[probabilities < 0.15])
+    np.testing.assert_array_equal(dyed[probabilities < SURELY_NOT], photo[probabilities < SURELY_NOT])
 
 
 def test_old_hue_is_gone() -> None:
@@ -139,12 +140,38 @@ def test_skin_in_the_mask_does_not_glow() -> None:
     assert np.abs(dyed[skin].astype(int) - photo[skin]).mean() < 12
 
 
+@pytest.mark.parametrize("name", ["black", "platinum"])
+def test_single_strands_are_dyed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network knows no strands, but the photo shows them; the same hair alone, dyed and laid there, is the goal."""
+    rng, dye = np.random.default_rng(1), Dye((parse_color(name),))
+    errors = []
+    for _ in range(3):
+        composed = draw_photo(rng, 256)
+        probabilities = simulate_network(composed.opacity)
+        alone = recolor(composed.hair, np.ones_like(probabilities), 0.5, dye)
+        goal = composed.photo + composed.opacity[..., None] * (alone.astype(np.float32) - composed.hair)
+        strands = (composed.opacity > 0.3) & (probabilities < 0.3) & (probabilities >= SURELY_NOT)
+        for opacity in (hair_opacity, lambda _, found, threshold: soft_edge(found, threshold)):
+            monkeypatch.setattr(hair.dye, "hair_opacity", opacity)
+            errors.append(np.abs(recolor(composed.photo, probabilities, 0.5, dye) - goal)[strands].mean())
+    assert sum(errors[::2]) < 0.6 * sum(errors[1::2])
+
+
+def test_a_photo_without_hair_is_not_dyed() -> None:
+    photo, probabilities = draw_hair(NATURAL["brown"])
+    faint = np.minimum(probabilities, 0.49)  # a pet's coat
+    for bleach in (True, False):
+        dyed = recolor(photo, faint, 0.5, Dye(((9, 9, 99),), bleach=bleach))
+        np.testing.assert_array_equal(dyed, photo)
+
+
 def test_without_bleach_lightness_stays() -> None:
     photo, probabilities = draw_hair(NATURAL["brown"])
     for name, strength in (("blue", 1.0), ("platinum", 0.6)):
         lab = cv2.cvtColor(photo.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
         color = to_lab(parse_color(name))
-        cover = soft_edge(probabilities, 0.4) * np.float32(strength / 255)
+        opacity = hair_opacity(photo, probabilities, 0.4) * (probabilities >= SURELY_NOT)
+        cover = opacity * np.float32(strength / 255)
         room = np.minimum(lab[..., 0] / color[0], (100 - lab[..., 0]) / (100 - color[0])).clip(0, 1) ** 0.75
         for channel in (1, 2):
             lab[..., channel] += cover * (color[channel] * room - lab[..., channel])
@@ -212,7 +239,7 @@ def test_share_of_highlights(share: float) -> None:
     ends = [recolor(photo, probabilities, 0.5, Dye((color,))).astype(float) for color in colors]
     found = (dyed - ends[0])[sure][:, 2].sum() / (ends[1] - ends[0])[sure][:, 2].sum()
     assert abs(found - share) < 0.06
-    np.testing.assert_array_equal(dyed[probabilities < 0.15], photo[probabilities < 0.15])
+    np.testing.assert_array_equal(dyed[probabilities < SURELY_NOT], photo[probabilities < SURELY_NOT])
 
 
 def test_highlights_follow_the_hair() -> None:
