@@ -5,7 +5,7 @@
     photo = read_photo("me.jpg")
     probabilities = HairSegmenter()(photo)  # float32 (H, W) in [0, 1]
 
-This package runs trained models, without PyTorch. It imports nothing of the project outside itself.
+This package runs trained models without PyTorch. It imports nothing else from the project.
 """
 
 from hair.errors import UserError

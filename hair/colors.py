@@ -1,4 +1,4 @@
-"""Colours of hair and their names."""
+"""Hair colours and their names."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from PIL import ImageColor
 
 from hair.errors import UserError
 
-# Natural colours and dyes. The sRGB values are mean colours of hair in photos, not a catalogue's.
+# Natural colours and dyes. The sRGB values are mean colours of hair in photos, not from a catalogue.
 HAIR_COLORS = {
     "black": "#1c1816",
     "dark brown": "#3b2a22",
@@ -49,7 +49,7 @@ def to_lab(rgb: np.ndarray | Sequence) -> np.ndarray:
 
 
 def color_name(rgb: Sequence[float]) -> str:
-    """The name in HAIR_COLORS that is nearest in CIELAB to an RGB colour, 0 to 255."""
+    """The name in HAIR_COLORS whose colour is nearest in CIELAB to an RGB colour, 0 to 255."""
     names = list(HAIR_COLORS)
     distances = np.linalg.norm(to_lab([parse_color(name) for name in names]) - to_lab(np.round(rgb)), axis=1)
     return names[int(distances.argmin())]

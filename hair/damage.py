@@ -1,4 +1,4 @@
-"""JPEGs and PNGs that are damaged: whether all of their rows are there, and whole files of those where they are."""
+"""Damaged JPEGs and PNGs: check whether all rows are there, and if so, repair the file."""
 
 import struct
 import zlib
@@ -11,32 +11,32 @@ from PIL import Image
 JPEG_START, JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"\0\0\0\0IEND\xaeB`\x82"
 ENDS = {"JPEG": JPEG_END, "MPO": JPEG_END, "PNG": PNG_END, "GIF": b";"}  # by Pillow's name of the format
-PADDING = bytes(16)  # from here on zeros at a file's end are what a broken download or a camera left there
+PADDING = bytes(16)  # this many zeros at the end of a file, or more, come from a broken download or a camera
 MAX_COMPARED = 50_000_000  # pixels; larger JPEGs are not decoded twice
-# For a JPEG's decoder: other data than those that are missing, in two ways, and again behind each mark for a new start.
+# Two kinds of filler for the missing data of a JPEG; each also follows every restart marker.
 RESTARTS = [bytes([0xFF, 0xD0 + number]) for number in range(8)]
 OTHER_DATA = [
     b"".join(mark + bytes((first + 73 * number) % 255 for number in range(255)) for mark in [b"", *RESTARTS])
     for first in (0b10101010, 0b01011011)
 ]
 PNG_KEPT = (b"PLTE", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"cICP", b"iCCP", b"eXIf")
-PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by the header's type of colour
+PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
 PNG_PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 STEP = 1 << 20  # bytes unpacked at a time
 
 
 def repaired(data: bytes, max_pixels: int) -> bytes | None:
-    """Make a damaged file whole again.
+    """Repair a damaged file.
 
     Args:
-        data: of a file that its decoder refuses.
-        max_pixels: that a picture may have.
+        data: content of a file that its decoder rejects.
+        max_pixels: the most pixels that the image may have.
 
     Returns:
-        A file of the same picture, or None where rows are missing or where the format is not a JPEG or PNG.
+        The content of a valid file with the same image, or None if rows are missing or if it is not a JPEG or PNG.
     """
     if data.startswith(JPEG_START):
-        body = without_padding(data).removesuffix(b"\xff")  # half of the end's marker
+        body = without_padding(data).removesuffix(b"\xff")  # half of the end marker
         return body + JPEG_END if has_all_rows(body) else None
     if data.startswith(PNG_START):
         return _repaired_png(data, max_pixels)
@@ -44,18 +44,18 @@ def repaired(data: bytes, max_pixels: int) -> bytes | None:
 
 
 def without_padding(data: bytes) -> bytes:
-    """The data without a long row of zeros at its end."""
+    """The data without a long run of zeros at its end."""
     return data.rstrip(b"\0") if data.endswith(PADDING) else data
 
 
 def has_all_rows(data: bytes, is_quick: bool = False) -> bool:
-    """Whether nothing of a JPEG's picture is missing at its end.
+    """Whether a JPEG is complete, that is, no rows are missing at its end.
 
-    Where something is missing, other data put in its place change the picture; where nothing is, they are skipped.
+    Different filler data are appended. If rows are missing, the filler changes the image; if not, it is ignored.
 
     Args:
-        data: of the file, with or without an end marker.
-        is_quick: compare at 1/8 of the size, which shows missing rows, but not missing details of a progressive JPEG.
+        data: content of the file, with or without an end marker.
+        is_quick: compare at 1/8 of the size. This detects missing rows, but not missing details of a progressive JPEG.
     """
     body = data.removesuffix(JPEG_END)
     try:
@@ -75,7 +75,7 @@ def _decoded(data: bytes, is_quick: bool) -> np.ndarray:
 
 
 def _repaired_png(data: bytes, max_pixels: int) -> bytes | None:
-    """Write a PNG's picture anew, without what has a wrong checksum or is not needed."""
+    """Rewrite a PNG without chunks that have a wrong checksum or are not needed."""
     chunks = list(_chunks(data))
     if not chunks or chunks[0][0] != b"IHDR" or not chunks[0][2] or len(chunks[0][1]) != 13:
         return None
@@ -94,7 +94,7 @@ def _repaired_png(data: bytes, max_pixels: int) -> bytes | None:
 
 
 def _is_small(name: bytes, body: bytes) -> bool:
-    """Whether a chunk, once unpacked, is one that Pillow takes."""
+    """Whether an unpacked chunk is small enough for Pillow."""
     if name != b"iCCP":
         return len(body) < STEP
     try:
@@ -104,7 +104,7 @@ def _is_small(name: bytes, body: bytes) -> bool:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bool]]:
-    """Each chunk's name, content, and whether its checksum is right; the last one may be cut off."""
+    """Each chunk's name, content, and whether its checksum is correct; the last chunk may be truncated."""
     place = len(PNG_START)
     while place + 8 <= len(data):
         length, name = struct.unpack_from(">I4s", data, place)
@@ -116,7 +116,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bool]]:
 
 
 def _unpacked_size(header: bytes) -> int:
-    """Bytes of a PNG's rows."""
+    """The size of a PNG's unpacked rows, in bytes."""
     width, height, depth, color, _, _, interlaced = struct.unpack(">IIBBBBB", header)
     bits = depth * PNG_CHANNELS[color]
     size = 0
@@ -127,7 +127,7 @@ def _unpacked_size(header: bytes) -> int:
 
 
 def _repacked(packed: bytes, size: int) -> bytes | None:
-    """Compress `size` bytes anew; None where there are fewer, or where their checksum is wrong."""
+    """Unpack the data and compress the first `size` bytes again; None if there are fewer or the checksum is wrong."""
     unpack, pack = zlib.decompressobj(), zlib.compressobj(1)
     rest, parts, found = packed, [], 0
     while rest and not unpack.eof and found <= size:

@@ -1,4 +1,4 @@
-"""From a picture file to its pixels as stored."""
+"""Decode image files to their stored pixels."""
 
 import os
 from collections.abc import Callable
@@ -28,25 +28,25 @@ from hair.headers import (
 )
 
 JPEG_SCALES = (1, 2, 4, 8)  # a JPEG can be decoded at 1/scale of its size
-MISSING, MISSING_TOLERANCE = 127.5, 2.5  # the grey of a JPEG's missing rows
-TRAILERS = (b"MotionPhoto", b"MicroVideo")  # in JPEGs of phones that have a video behind the picture
-DAMAGED = "damaged, but all of the picture is there"
+MISSING, MISSING_TOLERANCE = 127.5, 2.5  # the grey with which decoders fill missing rows of a JPEG
+TRAILERS = (b"MotionPhoto", b"MicroVideo")  # in JPEGs of phones that have a video appended
+DAMAGED = "damaged, but the image is complete"
 
 
 @dataclass
 class Stored:
-    """A picture as its file stores it.
+    """A decoded image, before rotation and colour conversion.
 
     Attributes:
         size: (width, height).
-        mode: L, LA, RGB, RGBA, CMYK or LAB, as Pillow names them.
-        rows: gives the rows from one number to another, uint8 or uint16 (rows, W) or (rows, W, channels).
-        orientation: EXIF's, 1 to 8.
-        profile: ICC profile of its colours.
-        numbers: primaries and transfer function (ITU-T H.273), where the file names these instead.
-        exif: EXIF data as stored; its orientation is that of the stored picture.
-        scale: it was decoded at 1/scale of its size.
-        notes: remarks for the user.
+        mode: Pillow's mode: L, LA, RGB, RGBA, CMYK or LAB.
+        rows: function (top, bottom) that returns these rows as uint8 or uint16 (rows, W) or (rows, W, channels).
+        orientation: EXIF orientation, 1 to 8.
+        profile: ICC profile of the colours.
+        numbers: primaries and transfer function (ITU-T H.273), if the file has these instead of a profile.
+        exif: EXIF data as stored; its orientation is that of the stored pixels.
+        scale: the image was decoded at 1/scale of its size.
+        notes: notes for the user.
     """
 
     size: tuple[int, int]
@@ -61,15 +61,15 @@ class Stored:
 
 
 def decode(path: Path, jpeg_scale: Callable[[int, int], int] | None = None) -> Stored:
-    """Decode a picture file; of animations and other sequences the first picture.
+    """Decode an image file; for animations and other sequences, the first image.
 
     Args:
-        path: of the file.
-        jpeg_scale: gives, from a JPEG's width and height as stored, the one of JPEG_SCALES that it is decoded at.
+        path: the file.
+        jpeg_scale: function from the stored width and height of a JPEG to the value of JPEG_SCALES to decode it at.
 
     Raises:
         FileNotFoundError: no such file.
-        UserError: not a picture, damaged, cut off, or too large.
+        UserError: not an image, damaged, truncated, or too large.
     """
     with reading(path) as stream:
         notes: list[str] = []
@@ -94,15 +94,15 @@ def decode(path: Path, jpeg_scale: Callable[[int, int], int] | None = None) -> S
 
 
 def _sequence(picture: Image.Image) -> list[str]:
-    """A remark where a picture is one of several. An MPO is not: that is one photo in two sizes, or for two eyes."""
+    """A note if a file contains several images. An MPO does not count: it is one photo in two sizes, or stereo."""
     if not getattr(picture, "is_animated", False) or picture.format == "MPO":
         return []
-    kind = "has more pages" if picture.format == "TIFF" else "is animated"
-    return [f"{kind}; the first picture was read"]
+    is_tiff = picture.format == "TIFF"
+    return ["has several pages; only the first was read" if is_tiff else "is animated; only the first frame was read"]
 
 
 def _load(picture: Image.Image, jpeg_scale: Callable[[int, int], int] | None) -> int:
-    """Decode a picture, a JPEG at 1/scale of its size; returns the scale."""
+    """Decode an image, a JPEG possibly at 1/scale of its size; returns the scale."""
     width, height = picture.size
     if jpeg_scale and picture.format in ("JPEG", "MPO"):
         scale = jpeg_scale(width, height)
@@ -112,14 +112,14 @@ def _load(picture: Image.Image, jpeg_scale: Callable[[int, int], int] | None) ->
 
 
 def _ends_well(picture: Image.Image, stream: IO[bytes]) -> bool:
-    """Whether a decoded picture's file ends as it should. Raises ValueError where rows are missing after all."""
+    """Whether the file of a decoded image has a proper end. Raises ValueError if rows are missing after all."""
     end = ENDS.get(picture.format or "", b"")
     stream.seek(-len(end), os.SEEK_END)
     is_end_there = stream.read() == end
     if end != JPEG_END:
         return is_end_there
     if is_end_there:
-        # The decoder fills missing rows with grey, and Pillow says nothing about it.
+        # The decoder fills missing rows with grey, and Pillow does not report it.
         corner = np.asarray(picture.crop((picture.width - 1, picture.height - 1, *picture.size)))
         is_grey = (np.abs(corner - MISSING) <= MISSING_TOLERANCE).all()
         if is_grey and picture.format != "MPO" and not has_all_rows(beginning(stream), is_quick=True):
@@ -127,13 +127,13 @@ def _ends_well(picture: Image.Image, stream: IO[bytes]) -> bool:
         return True
     data = beginning(stream)
     body = without_padding(data)
-    if len(body) < len(data) and not body.endswith(JPEG_END):  # the zeros may have been taken for the last rows
+    if len(body) < len(data) and not body.endswith(JPEG_END):  # the zeros may have been decoded as the last rows
         Image.open(BytesIO(body), formats=("JPEG",)).load()
     return any(trailer in data[:LONG_HEAD] for trailer in TRAILERS)
 
 
 def _repaired(stream: IO[bytes]) -> Image.Image | None:
-    """A damaged JPEG or PNG, opened from a whole file instead; None where that cannot be, or where rows are missing."""
+    """A damaged JPEG or PNG, opened from its repaired data; None if it cannot be repaired or rows are missing."""
     if not beginning(stream, HEAD).startswith((JPEG_START, PNG_START)):
         return None
     whole = repaired(beginning(stream), MAX_PIXELS)
@@ -142,14 +142,14 @@ def _repaired(stream: IO[bytes]) -> Image.Image | None:
 
 
 def _stored(picture: Image.Image, stream: IO[bytes], scale: int, notes: list[str]) -> Stored:
-    """A picture that Pillow has decoded."""
+    """The Stored of an image that Pillow has decoded."""
     mode = _plain_mode(picture)
     stored = Stored(picture.size, mode, partial(_rows, picture, mode), orientation(picture))
     stored.profile, stored.exif = picture.info.get("icc_profile"), picture.info.get("exif")
     stored.scale, stored.notes = scale, notes
     if picture.format in ("PNG", "AVIF"):
         stored.numbers = color_numbers(beginning(stream, LONG_HEAD))
-    if picture.format == "PNG" and stored.numbers:  # in a PNG they count more than the profile
+    if picture.format == "PNG" and stored.numbers:  # in a PNG they take precedence over the profile
         stored.profile = None
     if picture.format == "JPEG2000":
         head = beginning(stream, LONG_HEAD)
@@ -158,13 +158,13 @@ def _stored(picture: Image.Image, stream: IO[bytes], scale: int, notes: list[str
 
 
 def _plain_mode(picture: Image.Image) -> str:
-    """The mode of Stored for one of Pillow's. Raises LimitError for pixels that are not of 8 or 16 bits."""
+    """The mode of Stored for a Pillow image. Raises LimitError if its pixels do not fit 8 or 16 bits."""
     if picture.mode == "F":
-        raise LimitError("its pixels are floating-point numbers; save it with 8 or 16 bits")
+        raise LimitError("it has floating-point pixels; save it with 8 or 16 bits per channel")
     if picture.mode == "I":
         levels = np.asarray(picture.getextrema())
         if levels.min() < 0 or levels.max() > 65535:
-            raise LimitError("its pixels are numbers of 32 bits; save it with 8 or 16")
+            raise LimitError("it has 32 bits per channel; save it with 8 or 16")
     if picture.mode in ("CMYK", "LAB"):
         return picture.mode
     mode = "L" if picture.mode[0] in "1LI" else "RGB"
@@ -172,7 +172,7 @@ def _plain_mode(picture: Image.Image) -> str:
 
 
 def _rows(picture: Image.Image, mode: str, top: int, bottom: int) -> np.ndarray:
-    """Rows of a decoded picture in a mode of Stored."""
+    """Rows of a decoded image in a mode of Stored."""
     part = picture.crop((0, top, picture.width, bottom))
     if not picture.mode.startswith("I"):
         return np.asarray(part if part.mode == mode else part.convert(mode))
@@ -184,7 +184,7 @@ def _rows(picture: Image.Image, mode: str, top: int, bottom: int) -> np.ndarray:
 
 
 def _heif(picture: HeifImage) -> Stored:
-    """Decode a HEIC, which libheif turns upright itself."""
+    """Decode a HEIC. libheif already rotates it upright."""
     picture.load()  # its size may change
     stored = Stored(picture.size, picture.mode.replace("a", "A"), partial(_heif_rows, picture))
     nclx = picture.info.get("nclx_profile")
@@ -192,14 +192,14 @@ def _heif(picture: HeifImage) -> Stored:
         stored.numbers = int(nclx["color_primaries"]), int(nclx["transfer_characteristics"])
     stored.profile, stored.exif = picture.info.get("icc_profile"), picture.info.get("exif")
     if picture.info["pictures"] > 1:
-        stored.notes.append("holds several pictures; the main one was read")
+        stored.notes.append("contains several images; only the main one was read")
     return stored
 
 
 def _heif_rows(picture: HeifImage, top: int, bottom: int) -> np.ndarray:
-    """Rows of a decoded HEIC. They lie in memory that goes with the picture, so no array may outlive it."""
+    """Rows of a decoded HEIC. The memory belongs to `picture`, so the array must not outlive it."""
     rows = np.asarray(picture)[top:bottom, : picture.size[0]]
     if not picture.mode.endswith("a"):
         return rows
-    opacity = np.maximum(rows[..., -1:], 1).astype(np.float32) / 255  # the colours were multiplied by it
+    opacity = np.maximum(rows[..., -1:], 1).astype(np.float32) / 255  # the colours are premultiplied
     return np.dstack([(rows[..., :-1] / opacity).clip(0, 255).astype(np.uint8), rows[..., -1]])

@@ -1,4 +1,4 @@
-"""The one class of error that a user can mend, and how scripts report it."""
+"""The error class for problems that the user can fix, and how scripts report it."""
 
 import os
 import sys
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 class UserError(ValueError):
-    """Something that the user can mend. Its message is one line that names the file or flag and the way out."""
+    """A problem that the user can fix. Its message is one line that names the file or flag and says what to do."""
 
 
 def run(main: Callable[[], None]) -> None:
@@ -14,7 +14,7 @@ def run(main: Callable[[], None]) -> None:
 
     A `UserError` or `OSError` becomes one line on standard error and exit status 1; Ctrl-C is exit status 130.
     """
-    if hasattr(sys.stdout, "reconfigure"):  # file names may hold characters that the terminal's encoding lacks
+    if hasattr(sys.stdout, "reconfigure"):  # file names may have characters that the terminal's encoding lacks
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         main()

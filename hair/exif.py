@@ -1,4 +1,4 @@
-"""EXIF for results: what a photo's file says about the picture, without the place and without serial numbers."""
+"""EXIF data for results: that of the photo, without location and serial numbers."""
 
 import struct
 from pathlib import Path
@@ -10,8 +10,8 @@ from hair.files import EXIF_START
 from hair.headers import open_header, reading
 
 Tag = ExifTags.Base
-# A list of what may stay, because makers of cameras invent fields that hold a place or a serial number. Artist and
-# Copyright are written for those who see the picture. Sizes and thumbnails would be wrong for another picture.
+# An allowlist, because camera makers invent fields that contain a location or a serial number. Artist and Copyright
+# are meant for people who see the photo. Sizes and thumbnails would be wrong in the results.
 KEPT = {Tag.ImageDescription, Tag.Make, Tag.Model, Tag.Software, Tag.DateTime, Tag.Artist, Tag.Copyright}
 KEPT_BY_CAMERA = {
     Tag.DateTimeOriginal,
@@ -55,19 +55,19 @@ KEPT_BY_CAMERA = {
     Tag.LensMake,
     Tag.LensModel,
 }
-LONGEST = 2000  # bytes of a value; a JPEG has room for 64 KB in all
+LONGEST = 2000  # bytes of a value; a JPEG allows 64 KB in total
 UPRIGHT, SRGB = 1, 1  # values of Orientation and ColorSpace
 
 
 def read_exif(path: Path) -> bytes | None:
-    """A photo's EXIF as a result may have it.
+    """The part of a photo's EXIF data that is copied to results.
 
-    Left out are the place, serial numbers, the camera owner's name, maker notes, comments of programs, the thumbnail
-    and all else that is not in KEPT and KEPT_BY_CAMERA. The orientation is upright and the colours are sRGB, as those
-    of the results are.
+    The location, serial numbers, the name of the camera's owner, maker notes, comments of programs, the thumbnail and
+    everything else that is not in KEPT and KEPT_BY_CAMERA are left out. The orientation is set to upright and the
+    colour space to sRGB, like those of the results.
 
     Returns:
-        TIFF, beginning with its byte order; empty where there is no EXIF, None where it cannot be read.
+        EXIF as TIFF, beginning with its byte order; empty if there is none, None if it cannot be read.
     """
     try:
         with reading(path) as stream:
@@ -86,7 +86,7 @@ def read_exif(path: Path) -> bytes | None:
             exif[Tag.Orientation] = UPRIGHT
             exif[ExifTags.IFD.Exif] = {**kept, Tag.ColorSpace: SRGB}
             return exif.tobytes().removeprefix(EXIF_START)
-    # What Pillow raises for EXIF that is damaged, or has values of another type than their tags say.
+    # Pillow raises these for damaged EXIF data, or for values whose type does not match their tag.
     except (UserError, OSError, ValueError, SyntaxError, TypeError, KeyError, IndexError, AttributeError, struct.error):
         return None
 

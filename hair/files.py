@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, pictures as PNG, JPEG and WebP, and the names of results."""
+"""Atomic file writing, image encoding (PNG, JPEG, WebP), and the names of results."""
 
 import glob
 import io
@@ -23,27 +23,27 @@ from hair.errors import UserError
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_FILTER_UP = 2  # each row is stored as its difference from the row above
-LONGEST_NAME = 255  # bytes of a file's name on most file systems
-ROOM_FOR_NUMBER = 6  # bytes, for the number of a name that is taken
+LONGEST_NAME = 255  # bytes of a file name on most file systems
+ROOM_FOR_NUMBER = 6  # bytes reserved for the number that is added if a name is taken
 PNG_COLOR_TYPES = {1: 0, 3: 2, 4: 6}  # by number of channels: grey, RGB, RGBA
 QUALITY = 92  # of JPEG and WebP, 1 to 100
 LONGEST_SIDES = {".jpg": 65_500, ".webp": 16_383}  # in pixels; limits of libjpeg and of the WebP format
-EXIF_START = b"Exif\0\0"  # of the JPEG segment that holds EXIF
-STANDARD_INPUT = Path("-")  # as a command line names it
+EXIF_START = b"Exif\0\0"  # start of the JPEG segment that contains EXIF
+STANDARD_INPUT = Path("-")  # as written on the command line
 
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary path for a file or folder that replaces `path` only if the block succeeds.
 
-    The temporary path lies in a folder of its own beside `path`, so writers of the same file do not meet.
+    The temporary path is in its own folder next to `path`, so two writers of the same file do not conflict.
 
     Raises:
         OSError: a full disk, a missing permission; the error names `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        # Of a long name the beginning will do: file systems allow 255 bytes.
+        # Only the beginning of a long name: file systems allow 255 bytes.
         folder = Path(tempfile.mkdtemp(prefix=f".{path.name[:32]}.", dir=path.parent))
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
@@ -51,10 +51,10 @@ def atomic(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         if temporary.is_dir() and path.is_dir() and not path.is_symlink():
-            path.replace(folder / f"{path.name[:32]}.old")  # a folder does not replace one that holds files
+            path.replace(folder / f"{path.name[:32]}.old")  # a folder cannot replace a folder that is not empty
         temporary.replace(path)
     except OSError as error:
-        # A full disk's error names no file, others name the temporary one.
+        # The error for a full disk names no file; others name the temporary one.
         if error.errno and (error.filename is None or str(error.filename).startswith(str(temporary))):
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
@@ -64,7 +64,7 @@ def atomic(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Yield a folder to fill that becomes `path` only if the block succeeds. Raises UserError where `path` exists."""
+    """Yield a new folder that becomes `path` only if the block succeeds. Raises UserError if `path` exists."""
     if path.exists():
         raise UserError(f"{path}: already exists; remove it, or choose another --output_dir")
     with atomic(path) as folder:
@@ -73,19 +73,19 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file, whole or not at all. Raises OSError."""
+    """Write a file atomically. Raises OSError."""
     with atomic(path) as temporary:
         temporary.write_bytes(data)
 
 
 def write_json(path: Path, content: dict | list) -> None:
-    """Write `content` as indented JSON, whole or not at all. Raises OSError."""
+    """Write `content` as indented JSON, atomically. Raises OSError."""
     text = json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n"
     write_bytes(path, text.encode(errors="surrogateescape"))  # file names on Linux may be invalid UTF-8
 
 
 def write_png(path: Path, image: np.ndarray) -> None:
-    """Write grey, RGB or RGBA uint8 as PNG, whole or not at all. Raises OSError."""
+    """Write grey, RGB or RGBA uint8 as PNG, atomically. Raises OSError."""
     write_bytes(path, encode_picture(image))
 
 
@@ -103,14 +103,14 @@ def encode_picture(image: np.ndarray, suffix: str = ".png", quality: int = QUALI
     """
     longest = LONGEST_SIDES.get(suffix)
     if longest and max(image.shape[:2]) > longest:
-        raise UserError(f"too large for {suffix}, which holds up to {longest} pixels a side; use --format png")
+        raise UserError(f"too large for {suffix}, which allows up to {longest} pixels per side; use --format png")
     return {".png": _encode_png, ".jpg": _encode_jpeg, ".webp": _encode_webp}[suffix](image, quality, exif)
 
 
 def _encode_png(image: np.ndarray, quality: int, exif: bytes) -> bytes:
-    """ISA-L compresses a PNG several times as fast as OpenCV and Pillow, and smaller (`benchmarks/inference.py`).
+    """Write a PNG with ISA-L: several times as fast as OpenCV and Pillow, and smaller (`benchmarks/inference.py`).
 
-    No library writes PNGs with it, hence the few lines here (https://www.w3.org/TR/png/).
+    No library writes PNGs with ISA-L, so the chunks are written here (https://www.w3.org/TR/png/).
     """
     channels = image.shape[2] if image.ndim == 3 else 1
     height, width = image.shape[:2]
@@ -128,35 +128,35 @@ def _encode_png(image: np.ndarray, quality: int, exif: bytes) -> bytes:
 
 
 def _encode_jpeg(image: np.ndarray, quality: int, exif: bytes) -> bytes:
-    """By OpenCV, in half the time of Pillow. Colours at full resolution (4:4:4), as an overlay's outline is thin."""
+    """OpenCV takes half the time of Pillow. Colours at full resolution (4:4:4), because overlays have thin outlines."""
     options = [cv2.IMWRITE_JPEG_QUALITY, quality]
     options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1].tobytes()
     if not exif:
         return data
-    # A JPEG is a start marker of two bytes and then segments: a marker of two bytes, a length of two, content. EXIF
-    # follows the first segment, which is JFIF's.
+    # A JPEG is a two-byte start marker followed by segments: a two-byte marker, a two-byte length, content. EXIF goes
+    # after the first segment (JFIF).
     place = 4 + struct.unpack_from(">H", data, 4)[0]
     content = EXIF_START + exif
     return b"".join([data[:place], b"\xff\xe1", struct.pack(">H", 2 + len(content)), content, data[place:]])
 
 
 def _encode_webp(image: np.ndarray, quality: int, exif: bytes) -> bytes:
-    """By Pillow, whose method 0 takes less than half the time of OpenCV's method 4 for files 5% larger."""
+    """Pillow with method 0 takes less than half the time of OpenCV's method 4; the files are 5% larger."""
     stream = io.BytesIO()
     Image.fromarray(image).save(stream, "WEBP", quality=quality, method=0, exif=exif)
     return stream.getvalue()
 
 
 def folders_below(files: Sequence[Path], inputs: Sequence[Path]) -> list[Path]:
-    """Where each file lies below the input that it was found in.
+    """The folder of each file, relative to the input in which it was found.
 
     Args:
-        files: as `photos.find_inputs` finds them.
+        files: from `photos.find_inputs`.
         inputs: what the user named: files, folders and globs.
 
     Returns:
-        A relative folder for each file, `Path()` for those that were named themselves.
+        A relative folder for each file; `Path()` for files that the user named directly.
     """
     tops: dict[Path, int] = {}
     for number, path in enumerate(inputs):
@@ -174,18 +174,18 @@ def folders_below(files: Sequence[Path], inputs: Sequence[Path]) -> list[Path]:
 def result_names(
     inputs: Sequence[Path], output_dir: Path, endings: Sequence[str], folders: Sequence[Path] | None = None
 ) -> list[Path]:
-    """Choose where each input's results go. This depends on nothing but the arguments and links among the files.
+    """Choose where the results of each input go. This depends only on the arguments and on links among the files.
 
     Args:
         inputs: photos and videos.
         output_dir: the folder of results.
         endings: what may be added to a name, such as `_mask.png`.
-        folders: of each input's results, relative to `output_dir`; all are `output_dir` itself if None.
+        folders: where the results of each input go, relative to `output_dir`; None: all directly in `output_dir`.
 
     Returns:
-        A path without ending for each input. Inputs of the same name get a number, and no result replaces an input.
+        A path without ending for each input. Inputs with the same name get a number, and no result replaces an input.
     """
-    # A result replaces what has its name, even a link; an input that is a link is read from where the link leads.
+    # A result replaces whatever has its name, even a link; an input that is a link is read from the link's target.
     taken = {_comparable(path) for path in inputs} | {_comparable(real_path(path)) for path in inputs}
     below = folders or [Path()] * len(inputs)
     texts = {folder: _comparable(output_dir / folder / "x")[:-1] for folder in dict.fromkeys(below)}
@@ -207,11 +207,11 @@ def result_names(
 
 
 def results_among(names: Mapping[Path, Path], endings: Collection[str]) -> set[Path]:
-    """Those inputs that are results of other inputs: an earlier run may have written them beside the photos.
+    """The inputs that are results of other inputs: an earlier run may have written them next to the photos.
 
     Args:
-        names: input to the path of its results without ending, as `result_names` chooses it.
-        endings: of results.
+        names: each input, and the path of its results without ending, from `result_names`.
+        endings: the endings of results.
     """
     made = {_comparable(name.with_name(path.stem)) for path, name in names.items()}
     found = set()
@@ -238,5 +238,5 @@ def _comparable(path: Path) -> str:
 
 
 def real_path(path: Path) -> Path:
-    """The path with all links followed. Unlike `Path.resolve` this works for links that lead to each other."""
+    """The path with all links followed. Unlike `Path.resolve`, this works for links that point to each other."""
     return Path(os.path.realpath(path))

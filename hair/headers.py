@@ -1,4 +1,4 @@
-"""Opening picture files without decoding them: by a fixed list of decoders, within bounds of size and memory."""
+"""Open image files without decoding them: only known formats, with limits on size and memory."""
 
 import logging
 import os
@@ -15,46 +15,46 @@ from pillow_heif import HeifFile, HeifImage
 from hair.damage import JPEG_START, PNG_START
 from hair.errors import UserError
 
-# Pillow knows dozens of formats, and some of their decoders ask for any amount of memory. Only these are for photos. A
-# file's first bytes choose among them; its name says nothing.
+# Pillow knows dozens of formats, and some of their decoders use unlimited memory. Only these are used for photos. The
+# first bytes of a file decide which one it is, not its name.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "JPEG2000", "AVIF", "PPM")  # MPO comes with JPEG
 HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
 AVIF_BRANDS = {b"avif", b"avis"}
-JPEG2000_STARTS = (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")  # with boxes around it, and bare
+JPEG2000_STARTS = (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")  # a JP2 file, and a raw codestream
 STARTS = (JPEG_START, PNG_START, b"GIF8", b"BM", b"II*\0", b"MM\0*", *JPEG2000_STARTS)  # of known files
 
 MAX_PIXELS = 200_000_000
-# Their decoders need up to 30 bytes for each pixel, the others' 11 at most, or more time than the others' (measured).
+# These decoders need up to 30 bytes per pixel (the others at most 11), or more time than the others (measured).
 MAX_PIXELS_OF = {"WEBP": 100_000_000, "AVIF": 100_000_000, "JPEG2000": 50_000_000}
 MAX_SIDE = 1 << 20
 MAX_BYTES = 1 << 30  # of a file
-MAX_SLOW_PIXELS = 2_000_000  # where Pillow decodes in Python: BMP with run lengths, PPM as text
-MAX_SCANNED = 3_000_000_000  # pixels times scans of a progressive JPEG, which take a second for each 400 million
-MAX_TILE = 64_000_000  # pixels of a TIFF's tile
+MAX_SLOW_PIXELS = 2_000_000  # for formats that Pillow decodes in Python: BMP with run lengths, PPM as text
+MAX_SCANNED = 3_000_000_000  # pixels times scans of a progressive JPEG; 400 million take one second
+MAX_TILE = 64_000_000  # pixels of a TIFF tile
 MAX_TIFF_PARTS = 1 << 16  # strips or tiles
-MAX_TILES = 4096  # of a JPEG 2000, whose decoder prepares all of them
-HEAD = 512  # bytes that say the format and its size
-LONG_HEAD = 4 << 20  # bytes in which the profile and the orientation lie, where Pillow does not read them
+MAX_TILES = 4096  # of a JPEG 2000, whose decoder allocates all of them at the start
+HEAD = 512  # bytes that contain the format and the size
+LONG_HEAD = 4 << 20  # bytes in which to look for the profile and the orientation if Pillow does not read them
 
 BMP_WITH_RUNS = (1, 2)
 PPM_AS_TEXT = (b"P1", b"P2", b"P3")
-TIFF_PARTS = ((273, 279), (324, 325))  # tags of where a TIFF's strips and its tiles begin, and of how long they are
-TIFF_NEEDED = {258, 273, 279, 320, 324, 325, 347}  # these and bits of a channel, the palette, a JPEG's tables
-TIFF_SIZES = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}  # bytes of a value by its type; else 1
-TILE_WIDTH, TILE_HEIGHT = 322, 323  # tags of a TIFF
+TIFF_PARTS = ((273, 279), (324, 325))  # TIFF tags: offsets and lengths of strips, offsets and lengths of tiles
+TIFF_NEEDED = {258, 273, 279, 320, 324, 325, 347}  # the same, and bits per sample, palette, JPEG tables
+TIFF_SIZES = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}  # type to bytes per value; others: 1
+TILE_WIDTH, TILE_HEIGHT = 322, 323  # TIFF tags
 BOXES = {b"ftyp", b"meta", b"mdat", b"moov", b"free", b"uuid", b"jP  ", b"jp2h", b"jp2c"}  # of a HEIC, an AVIF or a JP2
-LYING = 5  # from this value of EXIF's orientation on, width and height are exchanged
+LYING = 5  # EXIF orientations from this value on swap width and height
 
-# Pillow would print lines of its own beside the one that names a damaged file.
+# Otherwise Pillow would print its own warnings in addition to our message about a damaged file.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit is lower than the one here
 
 
 class LimitError(ValueError):
-    """A picture that is refused for its size or its kind; `reading` makes a UserError of it.
+    """An image that is rejected because of its size or kind; `reading` turns this into a UserError.
 
-    `size` is its (width, height), where that is the reason.
+    `size` is the (width, height) of an image that is too large, else None.
     """
 
     def __init__(self, reason: str, size: tuple[int, int] | None = None) -> None:
@@ -64,16 +64,16 @@ class LimitError(ValueError):
 
 @contextmanager
 def reading(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file for the decoders, and turn what they raise into a UserError that names it.
+    """Open a file for the decoders, and turn their exceptions into a UserError that names the file.
 
     Raises:
         FileNotFoundError: no such file.
-        UserError: no permission, too large, and all that decoders find.
+        UserError: no permission, file too large, or any error of the decoders.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:
-        # As a stream: given a name, Pillow maps uncompressed TIFFs into memory and scrambles rotated ones.
+        # Not by name: then Pillow would map uncompressed TIFFs into memory and scramble rotated ones.
         with path.open("rb") as stream:
             if os.fstat(stream.fileno()).st_size > MAX_BYTES:
                 raise LimitError(f"more than {MAX_BYTES >> 20} MB")
@@ -81,7 +81,7 @@ def reading(path: Path) -> Iterator[IO[bytes]]:
     except UserError:
         raise
     except UnidentifiedImageError as error:
-        raise UserError(f"{path}: cannot be read as a photo (not a picture)") from error
+        raise UserError(f"{path}: cannot be read as a photo (not an image)") from error
     except MemoryError as error:
         raise UserError(f"{path}: cannot be read as a photo (out of memory)") from error
     except Exception as error:  # decoders raise many types for damaged files
@@ -90,7 +90,7 @@ def reading(path: Path) -> Iterator[IO[bytes]]:
 
 
 def beginning(stream: IO[bytes], length: int = -1) -> bytes:
-    """The first bytes of a file, or all; the next to read are the first again."""
+    """The first `length` bytes of a file, or all of them; afterwards the stream is back at the start."""
     stream.seek(0)
     data = stream.read(length)
     stream.seek(0)
@@ -98,9 +98,9 @@ def beginning(stream: IO[bytes], length: int = -1) -> bytes:
 
 
 def open_header(stream: IO[bytes]) -> Image.Image | HeifImage:
-    """Open a picture without decoding it. Raises LimitError, ValueError, and what decoders raise."""
+    """Open an image without decoding it. Raises LimitError, ValueError, and any exception of the decoders."""
     head = beginning(stream, HEAD)
-    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":  # opening it takes memory for the whole picture
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":  # opening it allocates memory for the whole image
         _check_size(_webp_size(head), "WEBP")
     if head.startswith(JPEG2000_STARTS):
         _check_jpeg2000(beginning(stream, LONG_HEAD))
@@ -113,7 +113,7 @@ def open_header(stream: IO[bytes]) -> Image.Image | HeifImage:
         picture = Image.open(stream, formats=FORMATS)
     except UnidentifiedImageError:
         if brands & AVIF_BRANDS or head.startswith(STARTS) or head[8:12] == b"WEBP":
-            raise ValueError("damaged or cut off") from None
+            raise ValueError("damaged or truncated") from None
         raise
     _check_size(picture.size, picture.format or "")
     _check_work(picture, head, stream)
@@ -121,7 +121,7 @@ def open_header(stream: IO[bytes]) -> Image.Image | HeifImage:
 
 
 def _open_heif(stream: IO[bytes]) -> HeifImage:
-    """Open a HEIC's main picture. Its `info["pictures"]` is how many there are."""
+    """Open the main image of a HEIC file; `info["pictures"]` is the number of images in the file."""
     file = HeifFile(stream)
     picture = file[file.primary_index]
     picture.info["pictures"] = len(file)
@@ -139,7 +139,7 @@ def _check_size(size: tuple[int, int], kind: str) -> None:
 
 
 def _check_work(picture: Image.Image, head: bytes, stream: IO[bytes]) -> None:
-    """Refuse what would take a decoder too long or too much memory, though the picture has a usual size."""
+    """Reject files of normal size that would take a decoder too long or too much memory."""
     pixels = picture.width * picture.height
     has_runs = picture.format == "BMP" and picture.info.get("compression") in BMP_WITH_RUNS
     if pixels > MAX_SLOW_PIXELS and (has_runs or head.startswith(PPM_AS_TEXT)):
@@ -151,7 +151,7 @@ def _check_work(picture: Image.Image, head: bytes, stream: IO[bytes]) -> None:
 
 
 def _check_tiff(picture: TiffImagePlugin.TiffImageFile, head: bytes, stream: IO[bytes]) -> None:
-    """Check a TIFF's tiles; and what is cut off, about which libtiff would print lines of its own."""
+    """Check the tiles of a TIFF, and that the file is not truncated; otherwise libtiff would print its own messages."""
     tags = picture.tag_v2
     if tags.get(TILE_WIDTH, 0) * tags.get(TILE_HEIGHT, 0) > MAX_TILE:
         raise LimitError("its tiles are too large")
@@ -168,11 +168,11 @@ def _check_tiff(picture: TiffImagePlugin.TiffImageFile, head: bytes, stream: IO[
         parts = zip(tags.get(starts, ()), tags.get(lengths, ()), strict=False)
         ends += [start + length for start, length in parts]
     if max(ends) > size:
-        raise ValueError("cut off")
+        raise ValueError("truncated")
 
 
 def _tiff_ends(head: bytes, stream: IO[bytes]) -> list[int]:
-    """Where a TIFF's first directory ends, and the values that libtiff needs to decode it."""
+    """The file positions at which a TIFF's first directory and the values that libtiff needs to decode it end."""
     order = "<" if head.startswith(b"II") else ">"
     stream.seek(struct.unpack_from(order + "I", head, 4)[0])
     count = struct.unpack(order + "H", stream.read(2))[0]
@@ -185,7 +185,7 @@ def _tiff_ends(head: bytes, stream: IO[bytes]) -> list[int]:
 
 
 def _check_boxes(stream: IO[bytes]) -> None:
-    """Refuse a HEIC, AVIF or JP2 that is cut off: libheif would leave out the tiles that are missing."""
+    """Reject a truncated HEIC, AVIF or JP2: libheif would silently leave out the missing tiles."""
     size, place = stream.seek(0, os.SEEK_END), 0
     while place < size:
         stream.seek(place)
@@ -198,11 +198,11 @@ def _check_boxes(stream: IO[bytes]) -> None:
         place += length
     stream.seek(0)
     if place > size:
-        raise ValueError("cut off")
+        raise ValueError("truncated")
 
 
 def _webp_size(head: bytes) -> tuple[int, int]:
-    """A WebP's (width, height). Raises struct.error where it ends before."""
+    """The (width, height) of a WebP. Raises struct.error if the file is too short."""
     if head[12:16] == b"VP8X":
         return int.from_bytes(head[24:27], "little") + 1, int.from_bytes(head[27:30], "little") + 1
     if head[12:16] == b"VP8L":
@@ -213,10 +213,10 @@ def _webp_size(head: bytes) -> tuple[int, int]:
 
 
 def _check_jpeg2000(head: bytes) -> None:
-    """Check what the decoder takes memory for: the picture's size, its channels and its tiles."""
+    """Check what the decoder allocates memory for: image size, channels and tiles."""
     start = head.find(JPEG2000_STARTS[1])
     if start < 0:
-        raise ValueError("damaged or cut off")
+        raise ValueError("damaged or truncated")
     right, bottom, left, top, tile_width, tile_height = struct.unpack_from(">6I", head, start + 8)
     channels = struct.unpack_from(">H", head, start + 40)[0]
     if not 1 <= channels <= 4 or right <= left or bottom <= top or 0 in (tile_width, tile_height):
@@ -227,20 +227,20 @@ def _check_jpeg2000(head: bytes) -> None:
 
 
 def _brands(head: bytes) -> set[bytes]:
-    """What a file of the HEIF family says that it holds; empty for other files."""
+    """The brands (content types) that a file of the HEIF family declares; empty for other files."""
     if head[4:8] != b"ftyp":
         return set()
     box = head[8 : int.from_bytes(head[:4], "big")]
-    return {box[place : place + 4] for place in range(0, len(box), 4) if place != 4}  # there is the version
+    return {box[place : place + 4] for place in range(0, len(box), 4) if place != 4}  # at 4 is the version
 
 
-# ---------------------------------------------------------------------------------------------------- facts
+# ---------------------------------------------------------------------------------------------------- metadata
 
 
 def orientation(picture: Image.Image | HeifImage) -> int:
-    """EXIF's orientation, 1 to 8; 1 where there is none or where it cannot be read.
+    """The EXIF orientation, 1 to 8; 1 if there is none or if it cannot be read.
 
-    libheif turns HEICs itself, which may carry EXIF's orientation too: it must not be applied again.
+    Also 1 for HEICs: libheif already rotates them, and their EXIF orientation must not be applied again.
     """
     if not isinstance(picture, Image.Image):
         return 1
@@ -252,13 +252,13 @@ def orientation(picture: Image.Image | HeifImage) -> int:
 
 
 def upright_size(picture: Image.Image | HeifImage) -> tuple[int, int]:
-    """The (height, width) of an opened picture once it is upright."""
+    """The (height, width) of an opened image after it has been rotated upright."""
     width, height = picture.size
     return (width, height) if orientation(picture) >= LYING else (height, width)
 
 
 def color_numbers(head: bytes) -> tuple[int, int] | None:
-    """Primaries and transfer function (ITU-T H.273), as an AVIF's `colr` box or a PNG's `cICP` chunk names them."""
+    """Primaries and transfer function (ITU-T H.273) from the `colr` box of an AVIF or the `cICP` chunk of a PNG."""
     if head[4:8] == b"ftyp":
         place = head.find(b"colrnclx")
         return struct.unpack_from(">HH", head, place + 8) if 0 <= place <= len(head) - 12 else None
@@ -267,13 +267,13 @@ def color_numbers(head: bytes) -> tuple[int, int] | None:
 
 
 def jpeg2000_profile(head: bytes) -> bytes | None:
-    """The ICC profile in a JP2's boxes, which Pillow leaves out."""
+    """The ICC profile in the boxes of a JP2, which Pillow does not read."""
     place = head.find(b"colr\x02")
     return head[place + 7 : place - 4 + int.from_bytes(head[place - 4 : place], "big")] if place >= 4 else None
 
 
 def jpeg2000_orientation(head: bytes, stream: IO[bytes]) -> int:
-    """EXIF's orientation as ExifTool writes it into a JP2, which Pillow leaves out."""
+    """The EXIF orientation that ExifTool writes into a JP2, which Pillow does not read."""
     stream.seek(max(0, os.fstat(stream.fileno()).st_size - LONG_HEAD))
     for data in (head, stream.read()):
         place = data.find(b"uuidJpgTiffExif->JP2")

@@ -1,4 +1,4 @@
-"""Between masks and outlines: polygons and run lengths of a mask, COCO, and polygons filled into a mask."""
+"""Convert masks to polygons, run lengths and COCO, and polygons to masks."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -6,32 +6,32 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-# By how much outlines may be simpler than the pixels' edges: a pixel's centre is 0.5 from its edges, and 0.354
-# from the line that cuts its corner.
+# How far simplified outlines may be from the edges of the pixels: the centre of a pixel is 0.5 from its edges and
+# 0.354 from the line that cuts its corner.
 TOLERANCE = 0.35
 
 
 def polygons(mask: np.ndarray) -> list[np.ndarray]:
-    """The outlines of a mask's pieces: `rasterise` fills them into the same mask again.
+    """The outlines of a mask as polygons; `rasterise` turns them back into exactly the same mask.
 
-    Lists of polygons such as COCO's cannot express holes, and a face within hair is one: a piece with a hole is cut in
-    two through the middle of the hole.
+    Polygons cannot have holes in formats such as COCO, but a face surrounded by hair is a hole: a region with a hole is
+    cut in two through the middle of the hole.
 
     Args:
         mask: bool or uint8 (H, W), non-zero where there is hair.
 
     Returns:
-        float32 (points, 2) each, x and y in pixels; pixel (0, 0) covers x and y from 0 to 1.
+        Arrays float32 (points, 2), x and y in pixels; pixel (0, 0) covers x and y from 0 to 1.
     """
     mask = _as_bytes(mask)
     contours, tree = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     holes = [contour for contour, node in zip(contours, tree[0] if contours else [], strict=True) if node[3] >= 0]
-    # A hole's contour runs on the hair around it, so a hole of one pixel is three wide and its middle is inside.
+    # The contour of a hole runs on the hair around it: for a hole of one pixel it is three wide, with the hole inside.
     cuts = sorted({int(hole[..., 0].min() + hole[..., 0].max()) // 2 for hole in holes})
     outlines = []
     for left, right in pairwise([0, *cuts, mask.shape[1]]):
-        # OpenCV's contours run through the middles of pixels. At double size a pixel is two wide, and the middles of
-        # its first and last rows and columns tell its edges apart.
+        # OpenCV's contours run through pixel centres. At double size each pixel is two wide, so that the centres of
+        # its first and last rows and columns distinguish its edges.
         part = cv2.resize(mask[:, left:right], None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)
         pieces, _ = cv2.findContours(part, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
         for piece in pieces:
@@ -43,10 +43,10 @@ def polygons(mask: np.ndarray) -> list[np.ndarray]:
 
 
 def _cut_corners(points: np.ndarray) -> np.ndarray:
-    """Cut the corners of a staircase half a pixel from their tips, which makes slopes of them and keeps all centres.
+    """Cut the corners of stairs half a pixel from their tips: stairs become slopes, and no pixel centre changes sides.
 
     Args:
-        points: int32 (points, 2), x and y of corners whose edges run along the axes.
+        points: int32 (points, 2), x and y of corners; the edges between them are parallel to the axes.
 
     Returns:
         int32 (points, 2), in half pixels.
@@ -58,21 +58,21 @@ def _cut_corners(points: np.ndarray) -> np.ndarray:
 
 
 def box(mask: np.ndarray) -> list[int] | None:
-    """The smallest [x, y, width, height] that holds the mask, in pixels; None for an empty one."""
+    """The bounding box of the mask, [x, y, width, height] in pixels; None for an empty mask."""
     found = cv2.boundingRect(_as_bytes(mask))
     return list(found) if found[2] else None
 
 
 def run_lengths(mask: np.ndarray) -> dict:
-    """A mask as COCO's run-length encoding (RLE), which holds every pixel, with holes.
+    """A mask as COCO run-length encoding (RLE), which is exact and can have holes.
 
-    Uncompressed, as COCO's own files have it: pycocotools, Detectron2, torchvision, DALI and CVAT read it.
+    It is uncompressed, as in COCO's own files: pycocotools, Detectron2, torchvision, DALI and CVAT read it.
 
     Args:
         mask: bool or uint8 (H, W), non-zero where there is hair.
 
     Returns:
-        `size` [H, W] and `counts`: down the columns, the numbers of pixels without, with, without … hair.
+        `size` [H, W] and `counts`: column by column, the numbers of pixels without, with, without … hair.
     """
     pixels = np.ascontiguousarray(mask.T, bool).ravel()
     ends = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
@@ -81,10 +81,10 @@ def run_lengths(mask: np.ndarray) -> dict:
 
 
 def coco(name: str, mask: np.ndarray, as_runs: bool = False) -> dict:
-    """A photo's hair as a COCO data set of one image, with one annotation unless there is no hair.
+    """The hair of a photo as a COCO data set of one image, with one annotation, or none if there is no hair.
 
     Args:
-        name: of the photo's file.
+        name: file name of the photo.
         mask: bool or uint8 (H, W), non-zero where there is hair.
         as_runs: write `run_lengths` instead of `polygons`.
     """
@@ -92,7 +92,7 @@ def coco(name: str, mask: np.ndarray, as_runs: bool = False) -> dict:
     area = int(np.count_nonzero(mask))
     segmentation: dict | list
     segmentation = run_lengths(mask) if as_runs else [outline.ravel().tolist() for outline in polygons(mask)]
-    # Not a crowd even with run lengths: pycocotools would leave a crowd out of its scores.
+    # iscrowd is 0 even with run lengths: pycocotools ignores crowds in its scores.
     annotation = {"id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0, "area": area}
     annotations = [{**annotation, "bbox": box(mask), "segmentation": segmentation}] if area and segmentation else []
     return {"images": [image], "categories": [{"id": 1, "name": "hair"}], "annotations": annotations}
@@ -103,12 +103,12 @@ def _as_bytes(mask: np.ndarray) -> np.ndarray:
 
 
 def rasterise(curves: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
-    """Fill closed curves, as a union, into a mask: hair is a pixel whose centre lies inside a curve.
+    """Fill closed curves into a mask: a pixel is hair if its centre lies inside at least one curve.
 
-    `cv2.fillPoly` would round the points' y and paint the outline too, half a pixel more hair all around.
+    `cv2.fillPoly` would round the y values and also draw the outline, which adds half a pixel of hair all around.
 
     Args:
-        curves: float (points, 2) each, x and y in pixels; pixel (0, 0) covers x and y from 0 to 1. May leave the frame.
+        curves: arrays (points, 2), x and y in pixels; pixel (0, 0) covers x and y from 0 to 1. Points may be outside.
         shape: (height, width).
 
     Returns:
@@ -127,7 +127,8 @@ def rasterise(curves: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarra
         column = np.arange(count.sum()) + np.repeat(first - np.cumsum(count) + count, count)
         row = np.ceil(np.repeat(y[edges] - x[edges] * slope, count) + column * np.repeat(slope, count))
         row = row.clip(0, height).astype(np.intp)
-        # Below each crossing inside turns to outside or back; eight columns at once, as one 64-bit word.
+        # Each crossing switches between inside and outside for all pixels below it. Eight columns are processed at
+        # once, as one 64-bit word.
         turns = np.zeros((height + 1, -(-width // 8) * 8), np.uint8)
         np.bitwise_xor.at(turns.reshape(-1), row * turns.shape[1] + column, np.uint8(1))
         words = turns.view(np.uint64)

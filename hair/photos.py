@@ -1,4 +1,4 @@
-"""Which files are photos, reading one, and finding the photos that a user names."""
+"""Read photos, and find the photos that a user names."""
 
 import glob
 import math
@@ -20,15 +20,15 @@ from hair.files import real_path
 from hair.headers import LimitError, beginning, open_header, reading, upright_size
 from hair.pixels import on_white, shrink, to_grey, to_srgb
 
-# Of what `headers.FORMATS` read, and HEIC. A name only says what to look for in a folder; the content decides.
+# Suffixes of the formats in `headers.FORMATS`, and of HEIC. They only choose files in a folder; the content decides.
 PHONE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".heic", ".heif", ".hif", ".avif", ".png", ".apng", ".webp")
 OTHER_SUFFIXES = (".gif", ".bmp", ".dib", ".tif", ".tiff", ".jp2", ".j2k", ".jpf", ".jpx", ".jpc", ".j2c")
-NETPBM_SUFFIXES = (".ppm", ".pgm", ".pbm", ".pnm")  # Figaro-1k has its masks in these
+NETPBM_SUFFIXES = (".ppm", ".pgm", ".pbm", ".pnm")  # used by the masks of Figaro-1k
 PHOTO_SUFFIXES = PHONE_SUFFIXES + OTHER_SUFFIXES + NETPBM_SUFFIXES
-MARKERS = ((JPEG_START, JPEG_END), (PNG_START, PNG_END))  # a file that begins and ends like this is taken for complete
-PNG_SIZE = slice(16, 24)  # where a PNG's width and height are
-SYSTEM_FILES = ("thumbs.db", "desktop.ini")  # that Windows hides
-LARGE_PIXELS = 24_000_000  # above this, photos are processed one at a time to bound the memory of a batch
+MARKERS = ((JPEG_START, JPEG_END), (PNG_START, PNG_END))  # a file that begins and ends like this counts as complete
+PNG_SIZE = slice(16, 24)  # bytes of a PNG that contain its width and height
+SYSTEM_FILES = ("thumbs.db", "desktop.ini")  # hidden by Windows
+LARGE_PIXELS = 24_000_000  # above this, photos are processed one at a time to limit memory
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,12 @@ class Photo:
     """A photo, upright and in sRGB.
 
     Attributes:
-        pixels: RGB uint8 (H, W, 3), transparent ones on white.
-        alpha: opacity, uint8 (H, W); None where all is opaque.
-        colors: RGB uint8 (H, W, 3), without the white; the same array as `pixels` where all is opaque.
-        notes: remarks for the user, such as "is animated; the first picture was read".
-        exif: EXIF data of the file, if it has any; their orientation is no longer true.
-        scale: it was read at 1/scale of its size.
+        pixels: RGB uint8 (H, W, 3), with transparent pixels on white.
+        alpha: opacity, uint8 (H, W); None if the photo is opaque.
+        colors: RGB uint8 (H, W, 3), without the white; the same array as `pixels` if the photo is opaque.
+        notes: notes for the user, such as "is animated; only the first frame was read".
+        exif: EXIF data of the file, if it has any; its orientation no longer applies.
+        scale: the photo was read at 1/scale of its size.
     """
 
     pixels: np.ndarray
@@ -56,7 +56,7 @@ def read_photo(path: str | Path, max_pixels: int | None = None) -> np.ndarray:
     """Read a photo.
 
     Args:
-        path: a file of any format in PHOTO_SUFFIXES, whatever its name, of at most `headers.MAX_PIXELS`.
+        path: a file in any format of PHOTO_SUFFIXES, whatever its name, with at most `headers.MAX_PIXELS`.
         max_pixels: larger photos are read at 1/2, 1/3, 1/4 … of their size.
 
     Returns:
@@ -64,7 +64,7 @@ def read_photo(path: str | Path, max_pixels: int | None = None) -> np.ndarray:
 
     Raises:
         FileNotFoundError: no such file.
-        UserError: not a photo, cut off, or too large; the size is checked before decoding.
+        UserError: not a photo, truncated, or too large; the size is checked before decoding.
     """
     return open_photo(path, max_pixels).pixels
 
@@ -72,11 +72,11 @@ def read_photo(path: str | Path, max_pixels: int | None = None) -> np.ndarray:
 def open_photo(
     path: str | Path, max_pixels: int | None = None, jpeg_scale: Callable[[int, int], int] | None = None
 ) -> Photo:
-    """Read a photo with its transparency and with remarks on it.
+    """Read a photo with its transparency and with notes on how it was read.
 
     Args:
         path, max_pixels: as for `read_photo`.
-        jpeg_scale: as for `decode`; without it `max_pixels` decides.
+        jpeg_scale: as for `decode`; if None, `max_pixels` decides.
 
     Raises:
         FileNotFoundError, UserError: as `read_photo`.
@@ -97,20 +97,20 @@ def open_photo(
 
 
 def _scale_within(max_pixels: int, width: int, height: int) -> int:
-    """The scale at which a JPEG of width × height has no more than `max_pixels`, or comes closest to that."""
+    """The scale of JPEG_SCALES at which a JPEG of width × height has at most `max_pixels`, or comes closest to that."""
     return next((scale for scale in JPEG_SCALES if width * height <= max_pixels * scale**2), JPEG_SCALES[-1])
 
 
 def _scale(pixels: int, max_pixels: int | None) -> int:
-    """The smallest part of a picture's size at which it has no more than `max_pixels`."""
+    """The smallest scale so that an image at 1/scale of its size has at most `max_pixels`."""
     return math.ceil(math.sqrt(pixels / max_pixels)) if max_pixels and pixels > max_pixels else 1
 
 
 def read_grey(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
-    """Read a picture whose values count, such as a mask: upright, and only colours converted, to grey.
+    """Read an image whose exact values matter, such as a mask: upright, without colour management.
 
     Returns:
-        Grey uint8 or uint16 (H, W), and the opacity of the same type; None where the file has none.
+        Grey uint8 or uint16 (H, W), and the opacity of the same type, or None if the file has none.
 
     Raises:
         FileNotFoundError, UserError: as `read_photo`.
@@ -119,7 +119,7 @@ def read_grey(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def check_photo(path: str | Path) -> tuple[int, int]:
-    """Check that a photo is complete; of JPEGs and PNGs that end as they should only the first and last bytes are read.
+    """Check that a photo is complete. If a JPEG or PNG has its end marker, only the first and last bytes are read.
 
     Returns:
         The upright photo's (height, width).
@@ -128,7 +128,7 @@ def check_photo(path: str | Path) -> tuple[int, int]:
         FileNotFoundError, UserError: as `read_photo`.
     """
     path = Path(path)
-    # Whatever is wrong with a file, decoding it says so, or repairs it.
+    # Anything that is wrong with the file is reported, or repaired, when it is decoded below.
     with suppress(UserError), reading(path) as stream:
         size = upright_size(open_header(stream))
         for start, end in MARKERS:
@@ -139,9 +139,9 @@ def check_photo(path: str | Path) -> tuple[int, int]:
 
 
 def photo_size(path: Path) -> tuple[int, int] | None:
-    """The (height, width) that a picture file states, before any rotation, also where that is too large to be read.
+    """The (height, width) in an image file's header, before any rotation, even if the image is too large to be read.
 
-    None if it is not a picture, or where its beginning is damaged.
+    None if the file is not an image, or if its header is damaged.
     """
     try:
         with reading(path) as stream:
@@ -154,11 +154,11 @@ def photo_size(path: Path) -> tuple[int, int] | None:
 
 
 def _size_of_damaged(path: Path) -> tuple[int, int] | None:
-    """The (width, height) of a PNG that Pillow does not open, but `decode` may repair."""
+    """The (width, height) of a PNG that Pillow cannot open but `decode` may be able to repair."""
     try:
         with path.open("rb") as stream:
             head = stream.read(PNG_SIZE.stop)
-    except OSError:  # which is reported when the photo is read
+    except OSError:  # reported when the photo is read
         return None
     is_png = head.startswith(PNG_START) and len(head) == PNG_SIZE.stop
     return struct.unpack(">II", head[PNG_SIZE]) if is_png else None
@@ -174,7 +174,7 @@ def is_large(path: Path) -> bool:
 
 
 def is_photo(path: Path) -> bool:
-    """Whether a file's name is that of a photo. Hidden files are not."""
+    """Whether a file has the name of a photo. Hidden files do not count."""
     return path.suffix.lower() in PHOTO_SUFFIXES and not path.name.startswith(".")
 
 
@@ -184,7 +184,7 @@ def photos_in(folder: Path, recursive: bool = False) -> list[Path]:
 
 
 def is_hidden(path: Path) -> bool:
-    """Whether a path below a folder that someone named is hidden, or lies in a hidden folder."""
+    """Whether a path, relative to a folder that the user named, is hidden or lies in a hidden folder."""
     return any(part.startswith(".") and part != ".." for part in path.parts) or path.name.lower() in SYSTEM_FILES
 
 
@@ -196,12 +196,12 @@ def _files_in(folder: Path, recursive: bool) -> Iterator[Path]:
 
 
 def kinds_of_others(names: Iterable[Path]) -> Counter[str]:
-    """The suffixes of those of these files that are not photos by their names, and how often each is there."""
+    """How often each suffix occurs among the files that do not have the name of a photo."""
     return Counter(path.suffix.lower() or "without a suffix" for path in names if not is_photo(path))
 
 
 def count_others(names: Iterable[Path]) -> str | None:
-    """Say how many of these files are not photos by their names, such as "3 files are not photos: 2 .mov, 1 .txt"."""
+    """Say how many files do not have the name of a photo: "3 files are not photos: 2 .mov, 1 .txt"."""
     others = kinds_of_others(names)
     if not others:
         return None
@@ -211,7 +211,7 @@ def count_others(names: Iterable[Path]) -> str | None:
 
 
 def passed_over(inputs: Sequence[Path], recursive: bool, leave_out: Path) -> list[str]:
-    """A line for each folder among `inputs` with files that `find_photos` passes over; hidden files do not count."""
+    """A line for each folder among `inputs` with files that `find_photos` skips; hidden files do not count."""
     lines = []
     for folder in inputs:
         try:
@@ -224,7 +224,7 @@ def passed_over(inputs: Sequence[Path], recursive: bool, leave_out: Path) -> lis
 
 
 def _without(files: Iterable[Path], top: Path, leave_out: Path | None) -> list[Path]:
-    """The files found in folder `top` that are not in a folder of results inside it."""
+    """The files in folder `top`, without those in the folder of results if that is inside it."""
     results = real_path(leave_out) if leave_out else None
     if results and real_path(top) in results.parents:
         return [file for file in files if results not in real_path(file).parents]
@@ -232,16 +232,16 @@ def _without(files: Iterable[Path], top: Path, leave_out: Path | None) -> list[P
 
 
 def find_photos(inputs: Sequence[Path], recursive: bool = False, leave_out: Path | None = None) -> Iterator[Path]:
-    """Yield the files among `inputs` and, in order of their names, the photos in the folders among them.
+    """Yield the files among `inputs` and the photos in the folders among them, sorted by name.
 
     Args:
-        inputs: files, folders and globs (for quoted globs, and shells that do not expand them).
+        inputs: files, folders and globs (quoted ones, or for shells that do not expand them).
         recursive: include subfolders.
         leave_out: a folder of results, which may lie inside an input folder.
 
     Raises:
-        FileNotFoundError: a glob without a match, a folder without photos.
-        OSError: a folder that cannot be read.
+        FileNotFoundError: a glob matches nothing, or a folder has no photos.
+        OSError: a folder cannot be read.
     """
     for path in inputs:
         if path.is_dir():
@@ -258,7 +258,7 @@ def find_photos(inputs: Sequence[Path], recursive: bool = False, leave_out: Path
 
 
 def _photos_matching(pattern: Path, recursive: bool) -> tuple[list[Path], Path]:
-    """The photos that a glob names, and the last folder before its first wildcard. Raises FileNotFoundError."""
+    """The photos that match a glob, and the last folder before its first wildcard. Raises FileNotFoundError."""
     matches = sorted(map(Path, glob.glob(str(pattern), recursive=True)))  # noqa: PTH207 (Path.glob: relative ones only)
     if not matches:
         raise FileNotFoundError(f"{pattern}: nothing matches")
@@ -267,7 +267,7 @@ def _photos_matching(pattern: Path, recursive: bool) -> tuple[list[Path], Path]:
 
 
 def find_inputs(inputs: Sequence[Path], recursive: bool, leave_out: Path) -> tuple[list[Path], list[str]]:
-    """What `find_photos` finds, each file once, and an error message for each input where it finds nothing."""
+    """The files that `find_photos` finds, each once, and an error message for each input for which it finds nothing."""
     files: dict[Path, None] = {}
     missing = []
     for path in inputs:

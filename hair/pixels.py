@@ -1,4 +1,4 @@
-"""From pixels as a file stores them to upright arrays: in sRGB for photos, as they are for masks."""
+"""Convert stored pixels to upright arrays: to sRGB for photos, with unchanged values for masks."""
 
 from collections.abc import Iterator
 
@@ -8,15 +8,15 @@ import numpy as np
 from hair.decoding import Stored
 from hair.profiles import converter
 
-STRIP = 300_000  # pixels that are converted at a time: they stay in the processor's cache
-FLIPS = {2: 1, 3: -1, 4: 0, 7: -1}  # by EXIF's orientation; OpenCV's numbers for left-right, both, top-bottom
+STRIP = 300_000  # pixels that are converted at a time; so many fit into the CPU cache
+FLIPS = {2: 1, 3: -1, 4: 0, 7: -1}  # by EXIF orientation; OpenCV's codes: 1 left-right, 0 top-bottom, -1 both
 TURNS = {6: cv2.ROTATE_90_CLOCKWISE, 8: cv2.ROTATE_90_COUNTERCLOCKWISE}
 
 
 def to_srgb(stored: Stored) -> tuple[np.ndarray, np.ndarray | None]:
-    """A picture's colours as RGB uint8 (H, W, 3), and its opacity as uint8 (H, W) or None where all is opaque.
+    """The colours as RGB uint8 (H, W, 3), and the opacity as uint8 (H, W) or None if the image is opaque.
 
-    Both are upright. Remarks on the colours are added to the picture's notes.
+    Both are upright. Notes on the colours are added to `stored.notes`.
     """
     width, height = stored.size
     colors = np.empty((height, width, 3), np.uint8)
@@ -32,7 +32,7 @@ def to_srgb(stored: Stored) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def to_grey(stored: Stored) -> tuple[np.ndarray, np.ndarray | None]:
-    """A picture's grey levels, uint8 or uint16 (H, W), and its opacity or None. Both are upright."""
+    """The grey levels, uint8 or uint16 (H, W), and the opacity or None. Both are upright."""
     plain = converter(stored.mode.removesuffix("A"), None, None, [])
     greys, opacities = [], []
     for _, rows, opacity in _strips(stored):
@@ -44,7 +44,7 @@ def to_grey(stored: Stored) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def _strips(stored: Stored) -> Iterator[tuple[slice, np.ndarray, np.ndarray | None]]:
-    """A picture's rows, some at a time: where they are, their values, and their opacity."""
+    """The image in strips of rows: their position, their values and their opacity."""
     width, height = stored.size
     step = max(1, STRIP // width)
     for top in range(0, height, step):
@@ -64,7 +64,7 @@ def _as_bytes(values: np.ndarray) -> np.ndarray:
 
 
 def turn(picture: np.ndarray, orientation: int) -> np.ndarray:
-    """Turn a picture (H, W) or (H, W, channels) upright from EXIF's orientation, 1 to 8."""
+    """Rotate an image (H, W) or (H, W, channels) upright, given its EXIF orientation, 1 to 8."""
     if orientation in TURNS:
         return cv2.rotate(picture, TURNS[orientation])
     if orientation in (5, 7):
@@ -73,14 +73,14 @@ def turn(picture: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def shrink(picture: np.ndarray, scale: int) -> np.ndarray:
-    """A picture at 1/scale of its size."""
+    """The image at 1/scale of its size."""
     height, width = picture.shape[:2]
     size = max(1, width // scale), max(1, height // scale)
     return picture if scale == 1 else cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
 
 
 def on_white(colors: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Lay RGB uint8 (H, W, 3) of an opacity (H, W) on white."""
+    """Blend RGB uint8 (H, W, 3) with the opacity `alpha`, uint8 (H, W), onto white."""
     pixels = np.empty_like(colors)
     step = max(1, STRIP // colors.shape[1])
     for top in range(0, len(colors), step):

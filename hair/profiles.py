@@ -1,4 +1,4 @@
-"""From a picture's own colours to sRGB: by its ICC profile, or by the numbers that HEIC, AVIF and PNG have for one."""
+"""Convert an image's colours to sRGB, by its ICC profile or by the colour codes (H.273) of HEIC, AVIF and PNG."""
 
 import io
 import struct
@@ -11,27 +11,27 @@ from PIL import Image, ImageCms
 
 Convert = Callable[[np.ndarray], np.ndarray]  # rows of one mode, uint8, to RGB uint8
 
-MAX_PROFILE = 8_000_000  # bytes; those of printing presses have 3 MB
-SAME_COLOR = 2  # levels of 255 up to which a profile counts as sRGB; its many copies differ by rounding
+MAX_PROFILE = 8_000_000  # bytes; profiles of printing presses have 3 MB
+SAME_COLOR = 2  # levels of 255; a profile that differs less from sRGB counts as sRGB (copies differ by rounding)
 LINEAR_STEPS = 65_535
 COLORANTS, CURVES = (b"rXYZ", b"gXYZ", b"bXYZ"), (b"rTRC", b"gTRC", b"bTRC")  # names of an ICC profile's tags
 SPACES = {b"RGB ": "RGB", b"GRAY": "L", b"CMYK": "CMYK", b"Lab ": "LAB"}
-# Colours of the primaries as columns, in XYZ seen under D50 as in an ICC profile (ITU-T H.273 numbers them).
+# The primaries as columns, in XYZ adapted to D50 as in an ICC profile.
 SRGB = np.array([[0.43607, 0.38515, 0.14307], [0.22249, 0.71687, 0.06061], [0.01392, 0.09708, 0.71410]])
 DISPLAY_P3 = np.array([[0.51512, 0.29198, 0.15710], [0.24120, 0.69225, 0.06657], [-0.00105, 0.04189, 0.78407]])
 BT_2020 = np.array([[0.67346, 0.16566, 0.12510], [0.27903, 0.67534, 0.04563], [-0.00193, 0.02998, 0.79716]])
-PRIMARIES = {9: BT_2020, 12: DISPLAY_P3}
+PRIMARIES = {9: BT_2020, 12: DISPLAY_P3}  # by their code in ITU-T H.273
 HDR_TRANSFERS = {16: "PQ", 18: "HLG"}  # ITU-T H.273; the others are close to sRGB's curve
 
 
 def converter(mode: str, profile: bytes | None, numbers: tuple[int, int] | None, notes: list[str]) -> Convert:
-    """Choose how rows of a picture become sRGB.
+    """Choose the conversion of an image's rows to sRGB.
 
     Args:
-        mode: Pillow's name of what the rows hold: L, RGB, CMYK or LAB.
+        mode: Pillow's mode of the rows: L, RGB, CMYK or LAB.
         profile: the embedded ICC profile, if there is one.
-        numbers: primaries and transfer function as ITU-T H.273 numbers them, where there is no ICC profile.
-        notes: gets a remark where the colours cannot be followed.
+        numbers: codes of primaries and transfer function (ITU-T H.273), if there is no ICC profile.
+        notes: a note is added here if the colours cannot be converted exactly.
 
     Returns:
         A function from uint8 (rows, W) or (rows, W, channels) to RGB uint8 (rows, W, 3).
@@ -39,10 +39,10 @@ def converter(mode: str, profile: bytes | None, numbers: tuple[int, int] | None,
     if profile:
         try:
             return _by_profile(profile, mode) or PLAIN[mode]
-        except Exception:  # parsing what may be any bytes; LittleCMS has errors of its own
+        except Exception:  # a profile may contain any bytes, and LittleCMS raises its own errors
             notes.append("its colour profile is damaged or does not fit, and was ignored")
     elif numbers and numbers[1] in HDR_TRANSFERS:
-        notes.append(f"its HDR colours ({HDR_TRANSFERS[numbers[1]]}) were read as those of an ordinary photo")
+        notes.append(f"its HDR colours ({HDR_TRANSFERS[numbers[1]]}) were read as ordinary (SDR) colours")
     elif numbers and numbers[0] in PRIMARIES and mode == "RGB":
         return _by_primaries(numbers[0])
     return PLAIN[mode]
@@ -50,11 +50,11 @@ def converter(mode: str, profile: bytes | None, numbers: tuple[int, int] | None,
 
 @lru_cache(maxsize=8)
 def _by_profile(profile: bytes, mode: str) -> Convert | None:
-    """How a profile's colours become sRGB; None where they are sRGB's. Raises what parsing and LittleCMS raise."""
+    """The conversion from a profile to sRGB; None if it is sRGB. Raises any exception of parsing or LittleCMS."""
     if len(profile) > MAX_PROFILE:
         raise ValueError("too large")
     space = SPACES[profile[16:20]]
-    if mode == "L" and space == "RGB":  # a grey picture of a camera that works in RGB
+    if mode == "L" and space == "RGB":  # a grey image from a camera that works in RGB
         colored = _by_profile(profile, "RGB")
         return colored and partial(_after, PLAIN["L"], colored)
     if space != mode:
@@ -71,20 +71,20 @@ def _after(first: Convert, second: Convert, rows: np.ndarray) -> np.ndarray:
 
 
 def _looks_alike(mode: str, convert: Convert) -> bool:
-    """Whether a conversion leaves colours as they are, tried on a grid of them."""
+    """Whether a conversion hardly changes colours, tested on a grid of colours."""
     steps = np.arange(0, 256, 15, dtype=np.uint8)
     colors = steps[None] if mode == "L" else np.stack(np.meshgrid(steps, steps, steps), -1).reshape(1, -1, 3)
     return bool(np.abs(convert(colors).astype(int) - PLAIN[mode](colors)).max() <= SAME_COLOR)
 
 
 def _transform(mode: str, transform: ImageCms.ImageCmsTransform, rows: np.ndarray) -> np.ndarray:
-    """Convert rows by LittleCMS."""
+    """Convert rows with LittleCMS."""
     picture = Image.frombytes(mode, rows.shape[1::-1], np.ascontiguousarray(rows).tobytes())
     return np.asarray(ImageCms.applyTransform(picture, transform))
 
 
 def _cmyk_to_rgb(rows: np.ndarray) -> np.ndarray:
-    """CMYK without a profile, by Pillow's formula."""
+    """CMYK without a profile, with Pillow's formula."""
     picture = Image.frombytes("CMYK", rows.shape[1::-1], np.ascontiguousarray(rows).tobytes())
     return np.asarray(picture.convert("RGB"))
 
@@ -106,10 +106,10 @@ def _itself(rows: np.ndarray) -> np.ndarray:
     return rows
 
 
-# What each mode means without a profile.
+# The conversion of each mode if there is no profile.
 PLAIN: dict[str, Convert] = {"L": _grey_to_rgb, "RGB": _itself, "CMYK": _cmyk_to_rgb, "LAB": _lab_to_rgb}
 
-# ---------------------------------------------------------------------- three curves and a matrix, four times as fast
+# ---------------------------------------------------------------------- matrix profiles, four times as fast
 
 
 def _by_primaries(number: int) -> Convert:
@@ -118,9 +118,9 @@ def _by_primaries(number: int) -> Convert:
 
 
 def _by_matrix(profile: bytes) -> Convert | None:
-    """The conversion of a profile that consists of three primaries and curves, as those of screens and cameras do.
+    """The conversion of a matrix profile (three primaries and curves), as screens and cameras use; None for others.
 
-    LittleCMS needs 0.3 s for 12 megapixels, this 0.08 s; they differ by one level at most where both are in range.
+    LittleCMS takes 0.3 s for 12 megapixels, this takes 0.08 s. Within the range, they differ by at most one level.
     """
     tags = {}
     for number in range(struct.unpack_from(">I", profile, 128)[0]):
@@ -134,7 +134,7 @@ def _by_matrix(profile: bytes) -> Convert | None:
 
 
 def _curve(tag: bytes) -> np.ndarray:
-    """An ICC curve's linear light for each of 256 levels."""
+    """The linear light of an ICC curve at each of 256 levels."""
     if tag[:4] == b"para":
         kind = struct.unpack_from(">H", tag, 8)[0]
         count = (1, 3, 4, 5, 7)[kind]
@@ -152,9 +152,9 @@ def _curve(tag: bytes) -> np.ndarray:
 
 
 def _parametric(kind: int, values: list[float]) -> np.ndarray:
-    """An ICC parametric curve of kind 0 to 4: (a x + b) ** g + e from d on, c x + f below."""
+    """An ICC parametric curve of type 0 to 4: (a x + b) ** g + e for x >= d, c x + f below."""
     g, a, b, c, d, e, f = values + [1.0, 0.0, 0.0, 0.0, 0.0, 0.0][len(values) - 1 :]
-    if kind in (1, 2):  # both begin where the base of the power is 0; kind 2 has its offset in the place of c
+    if kind in (1, 2):  # both begin where the base of the power is 0; type 2 stores its offset in the place of c
         e = f = c if kind == 2 else 0
         c, d = 0, -b / a
     x = np.linspace(0, 1, 256)
@@ -162,19 +162,19 @@ def _parametric(kind: int, values: list[float]) -> np.ndarray:
 
 
 def _prepared(curves: np.ndarray, primaries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Curves (256, 3) as a table for cv2.LUT, and the matrix from these primaries to sRGB's."""
+    """The curves (256, 3) as a table for cv2.LUT, and the matrix from these primaries to those of sRGB."""
     table = (curves.clip(0, 1) * LINEAR_STEPS).round().astype(np.uint16)
     return table.reshape(1, 256, 3), np.linalg.inv(SRGB) @ primaries
 
 
 def _multiply(table: np.ndarray, matrix: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    linear = cv2.transform(cv2.LUT(rows, table), matrix)  # uint16: what leaves the range is cut off
+    linear = cv2.transform(cv2.LUT(rows, table), matrix)  # uint16: values outside the range are clipped
     return cv2.LUT(linear, _encoding())
 
 
 @lru_cache(maxsize=1)
 def _encoding() -> np.ndarray:
-    """sRGB's level for each of 65,536 steps of linear light."""
+    """The sRGB level of each of 65,536 steps of linear light."""
     linear = np.linspace(0, 1, LINEAR_STEPS + 1)
     encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
     return (255 * encoded).round().astype(np.uint8).reshape(1, -1)

@@ -146,10 +146,10 @@ KOREAN_COLORS = {
 
 # What hair says about how it read a photo, in Korean.
 KOREAN_NOTES = {
-    r"is animated; the first picture was read": "애니메이션입니다. 첫 번째 장면만 읽었습니다.",
-    r"has more pages; the first picture was read": "여러 쪽짜리 파일입니다. 첫 쪽만 읽었습니다.",
-    r"holds several pictures; the main one was read": "사진이 여러 장 들어 있습니다. 대표 사진만 읽었습니다.",
-    r"damaged, but all of the picture is there": "파일이 손상되었지만 사진은 온전합니다.",
+    r"is animated; only the first frame was read": "애니메이션입니다. 첫 번째 장면만 읽었습니다.",
+    r"has several pages; only the first was read": "여러 쪽짜리 파일입니다. 첫 쪽만 읽었습니다.",
+    r"contains several images; only the main one was read": "사진이 여러 장 들어 있습니다. 대표 사진만 읽었습니다.",
+    r"damaged, but the image is complete": "파일이 손상되었지만 사진은 온전합니다.",
     r"read at (1/\d+) of its size: (\S+) pixels": "{0} 크기({1}픽셀)로 줄여 읽었습니다.",
     r"its colour profile is damaged .*": "색상 프로파일이 손상되었거나 맞지 않아 무시했습니다.",
     r"its HDR colours \((\w+)\) were read .*": "HDR({0}) 색상을 일반 사진의 색상으로 읽었습니다.",

@@ -210,7 +210,7 @@ def test_backgrounds_that_the_command_line_names(tmp_path: Path, monkeypatch: py
     assert read_background("blur") == read_background("BLUR") == "blur"
     assert read_background("white") == (255, 255, 255) and read_background("#102030") == (16, 32, 48)
     np.testing.assert_array_equal(read_background("beach.png"), np.full((5, 6, 3), (10, 20, 30)))
-    for name, reason in (("bech.png", "neither a colour, nor a file, nor blur"), ("notes.jpg", "not a picture")):
+    for name, reason in (("bech.png", "neither a colour, nor a file, nor blur"), ("notes.jpg", "not an image")):
         with pytest.raises(UserError, match=reason) as caught:
             read_background(name)
         assert name in str(caught.value) and "\n" not in str(caught.value)

@@ -155,9 +155,9 @@ def test_of_several_pictures_the_first_is_read_and_that_is_told(tmp_path: Path, 
     )
     photo = open_photo(put(tmp_path, "a.gif", encoded(PHOTO, kind, **FINE[kind] | options)))
     assert off(photo.pixels, PHOTO) < 6
-    said = {"TIFF": "has more pages; the first", "HEIF": "holds several pictures; the main one"}
+    said = {"TIFF": "has several pages; only the first", "HEIF": "contains several images; only the main one"}
     (note,) = photo.notes
-    assert note == said.get(kind, "is animated; the first") + (" was read" if kind == "HEIF" else " picture was read")
+    assert note == said.get(kind, "is animated; only the first frame") + " was read"
 
 
 def test_the_folder_of_a_phone_is_read_whole(tmp_path: Path) -> None:
@@ -441,7 +441,7 @@ JPEGS = {
     "small": encoded(NOISE[:5, :3], "JPEG", quality=90),
 }
 PNG = encoded(NOISE, "PNG")
-DAMAGED = ("damaged, but all of the picture is there",)
+DAMAGED = ("damaged, but the image is complete",)
 
 
 @pytest.mark.parametrize("name", JPEGS)
@@ -632,7 +632,7 @@ def test_spoiled_at_random_places(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("suffix", ["", ".png", ".heic"])
 def test_only_formats_of_photos_are_decoded(tmp_path: Path, name: str, suffix: str) -> None:
     path = put(tmp_path, name + suffix, OTHERS[name])
-    assert "not a picture" in refused(path)
+    assert "not an image" in refused(path)
     assert photo_size(path) is None
 
 
@@ -811,9 +811,9 @@ def test_the_command_says_what_it_passes_over(
     main()
     out, err = capfd.readouterr()
     assert sorted(err.splitlines()) == [
-        f"{folder / 'a.jpg'}: damaged, but all of the picture is there",
+        f"{folder / 'a.jpg'}: damaged, but the image is complete",
         f"{folder / 'a.jpg'}: read at 1/2 of its size: 240×320 pixels",
-        f"{folder / 'b.gif'}: is animated; the first picture was read",
+        f"{folder / 'b.gif'}: is animated; only the first frame was read",
         f"{folder}: 3 files are not photos: 2 .mov, 1 .txt",
     ]
     assert len(out.splitlines()) == 2

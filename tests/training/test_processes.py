@@ -75,7 +75,7 @@ def test_a_mistake_is_reported_once(tmp_path: Path) -> None:
     for number in range(6):
         for folder in ("image", "mask"):
             (tmp_path / "mine" / folder / f"{number}.png").write_text("no picture")
-    for data, message in (("/nowhere", "no such folder"), ("mine", "not a picture")):
+    for data, message in (("/nowhere", "no such folder"), ("mine", "not an image")):
         (tmp_path / "out.txt").unlink(missing_ok=True)
         assert pair(tmp_path, *FLAGS, "--data_dir", data) == [1, 1]
         out = (tmp_path / "out.txt").read_text()

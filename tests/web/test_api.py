@@ -130,13 +130,13 @@ def test_transparency_is_kept_and_remarks_are_told(client):
         assert made.shape[2] == 4 and (made[..., 3][drawn.ALPHA == 0] == 0).all()
     frames = [Image.fromarray(np.roll(drawn.PHOTO, shift, 1)) for shift in (1, 2)]
     moving = drawn.encoded(drawn.PHOTO, "GIF", save_all=True, append_images=frames)
-    said = "is animated; the first picture was read"
+    said = "is animated; only the first frame was read"
     assert post(client, moving, "a.gif", format="json").json()["notes"] == [said]
     assert json.loads(post(client, moving, "a.gif").headers["x-hair-notes"]) == [said]
     korean = client.post("/api/hair", files={"photo": moving}, headers={"accept-language": "ko"})
     assert json.loads(korean.headers["x-hair-notes"]) == ["애니메이션입니다. 첫 번째 장면만 읽었습니다."]
     without_end = post(client, JPEG[:-2], format="json")
-    assert without_end.json()["notes"] == ["damaged, but all of the picture is there"]
+    assert without_end.json()["notes"] == ["damaged, but the image is complete"]
     assert "x-hair-notes" not in post(client).headers
 
 

@@ -75,7 +75,7 @@ def test_what_is_no_photo_in_a_zip_is_counted(events, tmp_path):
 def test_remarks_on_photos_of_a_batch_are_told(events, tmp_path):
     (tmp_path / "a.jpg").write_bytes(DEMO.read_bytes()[:-2])
     said = segment_batch(events, [put(events, tmp_path / "a.jpg")])
-    assert "Photos processed: 1" in said and "a.jpg: damaged, but all of the picture is there" in said
+    assert "Photos processed: 1" in said and "a.jpg: damaged, but the image is complete" in said
 
 
 def test_a_zip_with_a_long_list_of_files(tmp_path, monkeypatch):
