@@ -11,6 +11,7 @@ import argparse
 from hair.errors import run
 from training.flags import parse_training, plan_from, training_parser
 from training.sources import source_of
+from training.stops import imports
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -20,8 +21,9 @@ def build_parser() -> argparse.ArgumentParser:
 def main() -> None:
     plan = plan_from(parse_training(build_parser()))
 
-    import dataset  # torch takes seconds to import, so it comes after --help and mistyped flags
-    from training.fit import train
+    with imports():  # torch takes seconds to import, so it comes after --help and mistyped flags
+        import dataset
+        from training.fit import train
 
     train(plan, lambda: [dataset.open_data(source_of(text)[0], None, plan.hair_label) for text in plan.data_dir])
 

@@ -11,6 +11,7 @@ import argparse
 from hair.errors import run
 from training.flags import parse_training, plan_from, training_parser
 from training.sources import source_of
+from training.stops import imports
 
 PRESETS = {
     "light": {"name": "light", "epochs": 10, "encoder_type": "timm-efficientnet-b0", "augment": "light"},
@@ -36,8 +37,9 @@ def main() -> None:
     args = parse_training(parser)
     plan = plan_from(args)
 
-    import dataset  # torch takes seconds to import, so it comes after --help and mistyped flags
-    from training.fit import train
+    with imports():  # torch takes seconds to import, so it comes after --help and mistyped flags
+        import dataset
+        from training.fit import train
 
     folders = [source_of(text)[0] for text in plan.data_dir]
     train(plan, lambda: [dataset.open_korean(folder, args.filter, args.strict) for folder in folders])

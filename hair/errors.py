@@ -1,8 +1,10 @@
 """The error class for problems that the user can fix, and how scripts report it."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 
 class UserError(ValueError):
@@ -12,7 +14,8 @@ class UserError(ValueError):
 def run(main: Callable[[], None]) -> None:
     """Run a script's `main` and end the process with the right exit status.
 
-    A `UserError` or `OSError` becomes one line on standard error and exit status 1; Ctrl-C is exit status 130.
+    A `UserError` or `OSError` becomes one line on standard error and exit status 1. Ctrl-C is exit status 130; a
+    KeyboardInterrupt of (signal, line) prints that line, and its exit status is 128 + the signal.
     """
     if hasattr(sys.stdout, "reconfigure"):  # file names may have characters that the terminal's encoding lacks
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -23,6 +26,9 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(1)
     except (UserError, OSError) as error:
         sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+    except KeyboardInterrupt as stop:
+        number, line = stop.args if len(stop.args) == 2 else (signal.SIGINT, "interrupted")
+        if line:
+            with suppress(OSError):  # a terminal that has been closed
+                print(line, file=sys.stderr, flush=True)
+        sys.exit(128 + number)

@@ -1,5 +1,6 @@
 """Devices, metrics and memory."""
 
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -26,8 +27,27 @@ def test_old_gpus_get_float16(monkeypatch: pytest.MonkeyPatch) -> None:
         return including_emulation  # as on a GPU that can only imitate bfloat16
 
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", is_bf16_supported)
-    assert utils.half_precision(torch.device("cuda")) is torch.float16
-    assert utils.half_precision(torch.device("cpu")) is torch.bfloat16
+    assert utils.fast_precision(torch.device("cuda")) is torch.float16
+
+
+@pytest.mark.parametrize(
+    ("machine", "avx512", "amx", "arm", "expected"),
+    [
+        ("x86_64", True, False, False, torch.bfloat16),
+        ("AMD64", False, True, False, torch.bfloat16),
+        ("x86_64", False, False, True, torch.float32),  # mkldnn says that it can imitate them
+        ("aarch64", False, False, True, torch.bfloat16),
+        ("arm64", False, False, False, torch.float32),
+    ],
+)
+def test_cpus_without_bf16_get_float32(
+    monkeypatch: pytest.MonkeyPatch, machine: str, avx512: bool, amx: bool, arm: bool, expected: torch.dtype
+) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: arm)
+    assert utils.fast_precision(torch.device("cpu")) is expected
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

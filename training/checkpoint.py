@@ -26,6 +26,7 @@ import models
 from hair.errors import UserError
 from hair.files import atomic
 from training.processes import rank, total, wait_for_all, world_size
+from training.stops import STOP_SIGNALS, handle_stops
 
 CHECKPOINT_VERSION = 2
 LAST, PREVIOUS, BROKEN = "last.pth", "previous.pth", "broken.pth"
@@ -35,6 +36,7 @@ RATES = ("scheduler", "epochs", "encoder_lr", "decoder_lr", "min_lr", "warmup_ep
 COUNTERS = ("epoch", "batch", "loss_sum", "best", "history")  # fields of TrainingState
 # Values that are no flags. There is no "sampling" where all are 1, as in runs from before there were any.
 NAMES = {"processes": "the number of processes", "photos": "the number of photos", "sampling": "weights of --data_dir"}
+IMPATIENCE = 2.0  # seconds after a request to stop from which a second Ctrl-C is meant; torchrun repeats the first
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)  # a file system without locks
 
 
@@ -259,60 +261,63 @@ def remove_leftovers(run: Path) -> None:
 class CheckpointTimer:
     """Saves a run's state every few minutes.
 
-    As a context manager it delays Ctrl-C and SIGTERM to the end of a step, where the state is complete; a second one
-    stops at once.
+    As a context manager it delays requests to stop (see `training.stops`) to the end of a step, where the state is
+    complete; a second Ctrl-C, some seconds later, stops at once.
     """
 
     def __init__(self, state: TrainingState, path: Path, minutes: float, device: torch.device) -> None:
         """Args: the `state` to save to `path`, the `minutes` between saves, and the `device` of the training."""
         self.state, self.path, self.seconds = state, path, 60 * minutes
         self.stop_flag = torch.zeros(1, device=device)  # summed over the processes
-        self.stop_requested, self.saved_at = False, time.monotonic()
+        self.stopped_by, self.stopped_at = 0, 0.0  # the signal, and when it came
+        self.saved_at = time.monotonic()
 
     def __enter__(self) -> "CheckpointTimer":
-        self.handlers = {kind: signal.signal(kind, self._request_stop) for kind in (signal.SIGINT, signal.SIGTERM)}
+        self.handlers = {kind: signal.getsignal(kind) for kind in STOP_SIGNALS}
+        handle_stops(self._request_stop)
         return self
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if error is None and self._is_stop_requested():  # after the last batch, but another fold may follow
+            self._stop()
         for kind, handler in self.handlers.items():
-            signal.signal(kind, handler)
-        if self.stop_requested and error is None:  # after the last batch, but another fold may follow
-            raise KeyboardInterrupt
+            signal.signal(kind, signal.SIG_IGN if self.stopped_by else handler)
 
-    def _request_stop(self, *_: object) -> None:
-        if self.stop_requested:
-            raise KeyboardInterrupt
-        self.stop_requested = True
+    def _request_stop(self, number: int, _: object) -> None:
+        if not self.stopped_by:
+            self.stopped_by, self.stopped_at = number, time.monotonic()
+        elif number == signal.SIGINT and time.monotonic() - self.stopped_at > IMPATIENCE:
+            handle_stops(signal.SIG_IGN)
+            raise KeyboardInterrupt(number, "stopped within a step; continue from the last save with --resume")
+
+    def _is_stop_requested(self) -> bool:
+        """Whether a stop is requested of any process; all call this together."""
+        if world_size() == 1:
+            return bool(self.stopped_by)
+        return bool(total(self.stop_flag.fill_(bool(self.stopped_by))))
 
     def restart(self) -> None:
         """Count the minutes from now, because the state has been saved."""
         self.saved_at = time.monotonic()
 
     def after_step(self) -> None:
-        """Save if it is time to. If a stop is requested of one process, all stop after the same step."""
-        stop = self.stop_requested
-        if world_size() > 1:
-            stop = bool(total(self.stop_flag.fill_(stop)))
-        self._save_if_due(stop)
-        if stop:
-            wait_for_all()
-            self._stop()
+        """Save if it is time to. If a stop is requested of one process, all stop after the same step.
 
-    def after_validation_batch(self) -> None:
-        """The same between batches of the validation, of which processes may have different numbers."""
-        stop = self.stop_requested
-        self._save_if_due(stop)
-        if stop:
-            self._stop()
-
-    def _save_if_due(self, stop: bool) -> None:
+        Also called between batches of the validation. All processes call it equally often.
+        """
+        stop = self._is_stop_requested()
         if stop or time.monotonic() - self.saved_at > self.seconds:
             if rank() == 0:
                 self.state.save(self.path)
             self.restart()
+        if stop:
+            wait_for_all()
+            self._stop()
 
     def _stop(self) -> None:
+        handle_stops(signal.SIG_IGN)  # the state is saved; timeout(1), torchrun and impatient users send several
+        line = ""
         if rank() == 0:
-            best = f"best Dice {max(0.0, self.state.best):.4f}"
-            print(f"stopped in epoch {self.state.epoch + 1}; {best}; continue with --resume", flush=True)
-        raise KeyboardInterrupt
+            where = f"in epoch {self.state.epoch + 1}" if self.state.batch else f"after epoch {self.state.epoch}"
+            line = f"stopped {where}; best Dice {max(0.0, self.state.best):.4f}; continue with --resume"
+        raise KeyboardInterrupt(self.stopped_by or signal.SIGTERM, line)

@@ -18,7 +18,7 @@ from hair.errors import UserError
 from training.checkpoint import TrainingState
 from training.flags import TrainingPlan
 from training.processes import rank, total, world_size
-from utils import half_precision
+from utils import fast_precision
 
 READ_LOSSES_EVERY = 10  # batches on a GPU, because reading a loss waits for the GPU
 
@@ -41,8 +41,11 @@ class Compute:
 
 
 def autocast(device: torch.device, enabled: bool) -> torch.autocast:
-    """Mixed precision for forward passes: bf16 where the device computes in it, else fp16 (which needs a scaler)."""
-    return torch.autocast(device.type, half_precision(device), enabled=enabled)
+    """Mixed precision for forward passes in `utils.fast_precision`, where fp16 needs a scaler and float32 is none."""
+    precision = fast_precision(device) if enabled else torch.float32
+    if precision == torch.float32:
+        return torch.autocast(device.type, torch.bfloat16, enabled=False)
+    return torch.autocast(device.type, precision)
 
 
 def _bar(iterable: Iterable, **options: object) -> tqdm:
@@ -165,7 +168,7 @@ def evaluate(
         model: from the network's input to logits.
         loader: gives photos uint8 (N, 3, S, S), masks uint8 {0, 1} (N, 1, S, S) and the photos' numbers.
         compute: how photos become a loss.
-        after_batch: called after each batch.
+        after_batch: called after each batch, in every process equally often.
 
     Returns:
         The mean loss over photos, and int64 (4, photos, 1): true positive, false positive, false negative and true
@@ -187,5 +190,9 @@ def evaluate(
         found, hair = found.sum(1, keepdim=True), hair.sum(1, keepdim=True)
         counts[:, numbers] = torch.stack([hit, found - hit, hair - hit, masks[0].numel() - found - hair + hit])
         if after_batch is not None:
+            after_batch()
+    if after_batch is not None:  # as often in all processes; the first has the most photos
+        most = math.ceil(math.ceil(len(loader.dataset) / world_size()) / cast(int, loader.batch_size))
+        for _ in range(most - len(loader)):
             after_batch()
     return total(loss_sum).item() / len(loader.dataset), total(counts).cpu()

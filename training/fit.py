@@ -24,6 +24,7 @@ from training.processes import first_alone, join_processes, leave_processes, ran
 from training.report import add_scalars, picture_worst, print_start, tensorboard, write_log
 from training.setup import build_loaders, build_state
 from training.sources import excluded_rows, source_of
+from training.stops import stoppable
 from training.workers import worker_errors
 from utils import choose_device, keep_freed_memory, scores
 
@@ -45,7 +46,7 @@ def train(plan: TrainingPlan, open_indexes: Callable[[], list]) -> None:
     models.check_names(plan.encoder_type, plan.decoder_type, encoder_weights, plan.teacher)
     join_processes(device)
     try:
-        with worker_errors():
+        with stoppable(), worker_errors():
             indexes = first_alone(open_indexes)
             exclude = None if plan.exclude is None else first_alone(partial(excluded_rows, indexes, plan.exclude))
             run = run_folder(plan, plan.name)
@@ -157,7 +158,7 @@ def fit(plan: TrainingPlan, run: Path, train: PhotoSet, valid: PhotoSet) -> dict
                 loss = train_one_epoch(state, train_loader, compute, plan, timer.after_step)
                 model = state.scored_model()
                 share_buffers(model)
-                valid_loss, counts = evaluate(model, valid_loader, compute, timer.after_validation_batch)
+                valid_loss, counts = evaluate(model, valid_loader, compute, timer.after_step)
                 row = {
                     "img_size": size,
                     "lr": state.optimizer.param_groups[0]["lr"],

@@ -17,7 +17,7 @@ from hair.files import atomic
 from training.checkpoint import TrainingState, writing
 from training.flags import TrainingPlan
 from training.processes import rank, world_size
-from utils import half_precision
+from utils import fast_precision
 
 
 def print_start(
@@ -33,7 +33,7 @@ def print_start(
         photos: how many there are to train on, and to validate on.
     """
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
-    precision = str(half_precision(device)).removeprefix("torch.") if plan.apex else "float32"
+    precision = str(fast_precision(device) if plan.apex else torch.float32).removeprefix("torch.")
     millions = sum(p.numel() for p in state.model.parameters()) / 1e6
     peak = plan.warmup_factor if plan.scheduler == "GradualWarmupSchedulerV2" else 1
     flags = vars(replace(plan, decoder_lr=plan.decoder_rate))
@@ -47,6 +47,10 @@ def print_start(
         + " ".join(f"--{key} {value}" for key, value in flags.items()),
         flush=True,
     )
+    if plan.apex and precision == "float32":
+        print(
+            "--apex: float32, because this CPU has no bf16 instructions (AVX512_BF16 or AMX), so bf16 would be slower"
+        )
     if state.step:
         print(f"resuming in epoch {state.epoch + 1} after batch {state.batch}", flush=True)
 

@@ -20,7 +20,7 @@ from training.flags import TrainingPlan
 from training.processes import first_alone, world_size
 from training.schedules import Schedule, build_scheduler
 from training.sources import source_of
-from utils import half_precision, seed_everything
+from utils import fast_precision, seed_everything
 
 THRESHOLD = 0.5  # probability from which a pixel is hair, of models as they are trained
 EMA_WARMUP_POWER = 0.75  # how fast a moving average forgets the untrained weights, also in runs of few steps
@@ -46,7 +46,8 @@ def build_state(plan: TrainingPlan, device: torch.device, photos: int) -> tuple[
     seed_everything(plan.seed)
     model, normalisation = build_network(plan)
     model = model.to(device)
-    if plan.apex and device.type == "cpu":
+    precision = fast_precision(device) if plan.apex else torch.float32
+    if precision != torch.float32 and device.type == "cpu":
         depthwise_in_float32(model)
     optimizer = build_optimizer(plan, model)
     steps = math.ceil(batches / plan.grad_accum)
@@ -55,14 +56,13 @@ def build_state(plan: TrainingPlan, device: torch.device, photos: int) -> tuple[
     weights = [source_of(text)[1] for text in plan.data_dir]
     if set(weights) != {1.0}:
         recipe["sampling"] = weights
-    is_fp16 = plan.apex and half_precision(device) == torch.float16
     state = TrainingState(
         model=model,
         network=distribute(model, device, plan.compile),
         ema=ModelEmaV3(model, decay=plan.ema, use_warmup=True, warmup_power=EMA_WARMUP_POWER) if plan.ema else None,
         optimizer=optimizer,
         scheduler=build_scheduler(schedule, optimizer),
-        scaler=torch.amp.GradScaler(device.type, enabled=is_fp16),
+        scaler=torch.amp.GradScaler(device.type, enabled=precision == torch.float16),
         steps_per_epoch=steps,
         recipe={key: recipe[key] for key in ORDER + RATES if key in recipe},
         teacher=models.Teacher([Path(run) for run in plan.teacher]).to(device).eval() if plan.teacher else None,

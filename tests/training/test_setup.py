@@ -12,6 +12,7 @@ from tests.scripts import TINY
 from tests.training.states import CPU, build_state, make_plan
 from training import setup
 from training.engine import autocast
+from training.report import print_start
 
 
 def test_training_starts_from_weights_and_their_architecture(tmp_path: Path) -> None:
@@ -36,7 +37,8 @@ def test_a_batch_of_more_photos_than_there_are_is_refused() -> None:
         build_state(make_plan(*TINY, "--batch_size", 32), photos=16)
 
 
-def test_depthwise_convolutions_stay_out_of_bf16() -> None:
+def test_depthwise_convolutions_stay_out_of_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
     torch.manual_seed(0)
     model = models.build_model("timm-tf_efficientnet_lite0", "Unet", None).eval()
     images = torch.rand(1, 3, 64, 64)
@@ -55,3 +57,22 @@ def test_depthwise_convolutions_stay_out_of_bf16() -> None:
     for parameter in model.parameters():
         parameter.data.zero_()
     torch.testing.assert_close(average(images), exact)
+
+
+def test_mixed_precision_on_a_cpu_without_bf16_is_float32(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda: False)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    plan = make_plan(*TINY, "--apex")
+    state = build_state(plan)
+    assert not state.scaler.is_enabled()
+    assert all("forward" not in vars(module) for module in state.model.modules()), "convolutions as they were"
+    with autocast(CPU, True):
+        assert state.model.eval()(torch.rand(1, 3, 64, 64)).dtype == torch.float32
+    print_start(plan, Path("run"), state, CPU, (16, 4))
+    lines = [line for line in capsys.readouterr().out.splitlines() if "no bf16 instructions" in line]
+    assert len(lines) == 1 and lines[0].startswith("--apex: float32, because")
+    print_start(make_plan(*TINY), Path("run"), state, CPU, (16, 4))
+    assert "bf16" not in capsys.readouterr().out
