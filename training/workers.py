@@ -80,6 +80,8 @@ def _end_workers_of(process: int) -> None:
 
 
 def _end_workers() -> None:
+    if hasattr(signal, "SIGCHLD"):  # PyTorch's handler would raise an error for each
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for process in multiprocessing.active_children():
         if process.daemon:
             process.kill()
