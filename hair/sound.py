@@ -1,4 +1,4 @@
-"""The sound of a video file for another one: copied where the other can hold it, else encoded."""
+"""Transfer the sound of one video file to another: copied if the new file can contain it, else encoded."""
 
 import sys
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from typing import Any
 
 from hair.video_readers import DISK_ERRORS, demuxed, open_film
 
-# Of each kind of file: the sounds that it holds and that players of it play, and the encoder for all others.
+# For each container format: the audio codecs that it can contain and players can play, and the encoder for all others.
 COPIED = {
     "mp4": ("aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"),
     "mov": ("aac", "mp3", "ac3", "eac3", "alac", "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be"),
@@ -21,23 +21,23 @@ RATES = {
     "aac": (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000),
     "libopus": (48000, 24000, 16000, 12000, 8000),
 }
-# Channels that a file counts and does not name.
+# For files that state only the number of channels.
 LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
-BIT_RATE = 96_000  # of each channel
-TRIED = 8  # packets that are copied in memory first, to see whether they can be
-GAP, LONGEST_GAP = 0.1, 600  # seconds without sound: less is an inexact time, more a damaged one
+BIT_RATE = 96_000  # per channel
+TRIED = 8  # packets that are copied in memory to test whether copying works
+GAP, LONGEST_GAP = 0.1, 600  # seconds; shorter gaps are inexact times, longer ones are damage
 
 
 class Sound:
-    """The sound of `source`, written into `film`, PyAV's output, packet by packet beside the pictures.
+    """Writes the sound of `source` into `film`, packet by packet, interleaved with the frames.
 
     Args:
         source: a video file.
-        film: where the sound goes, before anything is written to it.
-        kind: of `film`: "mp4", "mov" or "webm".
+        film: PyAV's output container, to which nothing has been written yet.
+        kind: container format of `film`: "mp4", "mov" or "webm".
 
     Attributes:
-        delay: seconds by which the first picture begins after the first sound, else 0.
+        delay: seconds by which the first frame begins after the first sound, else 0.
     """
 
     def __init__(self, source: Path, film: Any, kind: str) -> None:
@@ -46,7 +46,7 @@ class Sound:
         self._film, self.delay = film, Fraction(0)
         self._packets: Iterator[tuple[Fraction, Any]] = iter(())
         self._path = source
-        self._last: int | None = None  # the last packet's time, in its own unit
+        self._last: int | None = None  # time of the last packet, in units of its stream
         self._next: tuple[Fraction, Any] | None = None
         self._source = open_film(source) if source.is_file() else None
         heard = self._source and self._source.streams.best("audio")
@@ -64,8 +64,8 @@ class Sound:
             print(f"{source}: the sound ({name}) cannot be copied or encoded and is left out", file=sys.stderr)
             return
         self._heard = heard
-        # Packets of sound have the source's own times, which may begin anywhere, as in a recorded broadcast, and
-        # frames count from the first one. Both are to count from the earlier of the two.
+        # The times of audio packets may start anywhere, as in a recorded broadcast; frame times start at the first
+        # frame. Both are shifted so that the earlier of the two starts at 0.
         shown = self._source.streams.best("video") or heard
         first, begin = (Fraction(s.start_time or 0) * (s.time_base or 1) for s in (shown, heard))
         self._begin = min(first, begin)
@@ -74,15 +74,15 @@ class Sound:
         self._step()
 
     def write(self, until: Fraction | None) -> None:
-        """Write what is heard up to a time in seconds, or all if None."""
+        """Write the sound up to a time in seconds, or all of it if None."""
         import av
 
         while self._next is not None and (until is None or self._next[0] <= until):
             packet = self._next[1]
             self._step()
             if packet.dts is None or (self._last is not None and packet.dts <= self._last):
-                continue  # of a damaged file
-            time = packet.dts  # writing it changes its unit
+                continue  # the file is damaged
+            time = packet.dts  # mux changes its unit
             try:
                 self._film.mux(packet)
             except av.FFmpegError as error:
@@ -102,16 +102,16 @@ class Sound:
         try:
             self._next = next(self._packets, None)
         except (av.FFmpegError, ValueError) as error:
-            print(f"{self._path}: the sound breaks off ({error})", file=sys.stderr)
+            print(f"{self._path}: the sound ends early ({error})", file=sys.stderr)
             self._next = None
 
     def _copied(self) -> Iterator[tuple[Fraction, Any]]:
-        """Packets with their times in seconds."""
+        """The copied packets with their times in seconds."""
         for packet in demuxed(self._source, self._heard):
             if packet.dts is None:
                 continue
             packet.dts -= round(self._begin / packet.time_base)
-            packet.pts = packet.dts  # sound is played in the order in which it is stored
+            packet.pts = packet.dts  # audio is played in the order in which it is stored
             packet.stream = self._stream
             yield packet.dts * packet.time_base, packet
 
@@ -124,11 +124,11 @@ class Sound:
         stream = self._film.add_stream(encoder, rate=rate, layout=layout)
         stream.bit_rate = BIT_RATE * stream.layout.nb_channels
         stream.time_base = Fraction(1, rate)
-        stream.codec_context.open()  # its frame size is known from here on
+        stream.codec_context.open()  # from now on its frame size is known
         return stream
 
     def _encoded(self) -> Iterator[tuple[Fraction, Any]]:
-        """Packets of the encoded sound with their times in seconds."""
+        """The encoded packets with their times in seconds."""
         import av
 
         context, rate = self._stream.codec_context, self._stream.rate
@@ -149,7 +149,7 @@ class Sound:
                 yield Fraction(position or 0, rate), packet
 
     def _continuous(self) -> Iterator[tuple[Any, Fraction]]:
-        """PyAV's frames of sound, with silence where there is none, and their times in the source, in seconds."""
+        """PyAV's audio frames, with gaps filled by silence, and their times in the source, in seconds."""
         end = None
         for frame in self._decoded():
             time = end if frame.pts is None else frame.pts * frame.time_base
@@ -163,7 +163,7 @@ class Sound:
             end = time + Fraction(frame.samples, frame.sample_rate)
 
     def _decoded(self) -> Iterator[Any]:
-        """PyAV's frames; damaged packets are passed over."""
+        """PyAV's audio frames; damaged packets are skipped."""
         import av
 
         for packet in demuxed(self._source, self._heard):
@@ -179,7 +179,7 @@ def chunks(whole: int, most: int) -> Iterator[int]:
 
 
 def silence(like: Any, samples: int) -> Any:
-    """A frame of silence in the form of another one."""
+    """A frame of silence in the format of another frame."""
     import av
 
     frame = av.AudioFrame(like.format.name, like.layout.name, samples)
@@ -190,7 +190,7 @@ def silence(like: Any, samples: int) -> Any:
 
 
 def can_copy(path: Path, kind: str) -> bool:
-    """Whether a file's sound can be copied into a file of this kind; tried in memory with its first packets."""
+    """Whether the sound can be copied into this container format; tested in memory with the first packets."""
     import av
 
     with open_film(path) as source:
@@ -211,7 +211,7 @@ def can_copy(path: Path, kind: str) -> bool:
 
 
 def with_layout(frame: Any) -> Any:
-    """A frame of sound with named channels: those of AVI files may only be counted."""
+    """An audio frame with a named channel layout: AVI files may state only the number of channels."""
     import av
 
     if "channels" not in frame.layout.name:

@@ -1,6 +1,6 @@
-"""Videos and cameras: frames in, pictures of the hair out, steadied over time, with the sound.
+"""Find the hair in videos and camera streams, smooth it over time, and write videos with the original sound.
 
-PyAV (`pip install av`) keeps the sound and each frame's time. Without it OpenCV writes the pictures alone.
+PyAV (`pip install av`) keeps the sound and the time of each frame. Without it, OpenCV writes the frames only.
 """
 
 import sys
@@ -23,22 +23,22 @@ __all__ = ["ENDINGS", "KINDS", "AvWriter", "CvWriter", "VideoPlan", "VideoReader
 
 KINDS = ("overlay", "mask", "recolor")  # the kinds of results that are MP4 files
 ALPHA_FORMATS = ("mov", "webm")  # ProRes 4444 for editors, VP9 for browsers
-OPAQUE = "mp4"  # cut-outs before a background
-# What is added to the name of each kind's result; FORMAT is one of ALPHA_FORMATS, or OPAQUE.
+OPAQUE = "mp4"  # for cut-outs in front of a background
+# The ending of each kind of result; FORMAT is one of ALPHA_FORMATS, or OPAQUE.
 ENDINGS = {**{kind: f"_{kind}.mp4" for kind in KINDS}, "alpha": "_alpha.FORMAT", "frames": "_frames"}
-STILL, MOVED = 4, 12  # grey levels of change up to which a pixel counts as still, and from which as moved
+STILL, MOVED = 4, 12  # change in grey levels: up to STILL a pixel counts as still, from MOVED on as moved
 
 
 @dataclass(frozen=True)
 class VideoPlan:
-    """What to make of a video.
+    """Which results to make from a video.
 
     Attributes:
-        kinds: of results; those that a video cannot show are left out.
-        looks: of the pictures.
-        every: run the network on each Nth frame only.
-        smooth: share of the last frame's probabilities in places that stand still, 0 to 0.95.
-        alpha_format: of the cut-out's video, of ALPHA_FORMATS; before a background it is OPAQUE.
+        kinds: kinds of results; those that a video does not support are skipped.
+        looks: settings of the effects.
+        every: run the network on every Nth frame only.
+        smooth: weight of the previous frame's probabilities where the picture does not move, 0 to 0.95.
+        alpha_format: format of cut-outs, one of ALPHA_FORMATS; not used with a background, where it is OPAQUE.
     """
 
     kinds: tuple[str, ...]
@@ -48,15 +48,15 @@ class VideoPlan:
     alpha_format: str = "mov"
 
     def ending(self, kind: str) -> str:
-        """What is added to the name of a result."""
+        """The ending of the file name of a result."""
         return ENDINGS[kind].replace("FORMAT", self.alpha_format if self.looks.background is None else OPAQUE)
 
 
 class Smoother:
-    """Reduces flicker: where the picture stands still, each frame's probabilities are mixed with those before.
+    """Reduces flicker: where the picture does not move, the probabilities are mixed with those of the previous frame.
 
     Args:
-        share: weight of the past in places that stand still, 0 to 0.95; in places that move it is 0.
+        share: weight of the previous frame where the picture does not move, 0 to 0.95; where it moves, the weight is 0.
     """
 
     def __init__(self, share: float) -> None:
@@ -65,7 +65,7 @@ class Smoother:
 
     def __call__(self, frame: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
         """Smooth the `probabilities`, float32 (H, W), of a `frame`, RGB uint8 (H, W, 3). Returns float32 (H, W)."""
-        # Blurred, so that a camera's noise does not count as movement.
+        # Blurred, so that camera noise does not count as movement.
         grey = cv2.blur(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), (9, 9))
         if self._last is not None and self._last[0].shape == grey.shape:
             moved = cv2.absdiff(grey, self._last[0]).astype(np.float32)
@@ -76,19 +76,19 @@ class Smoother:
 
 
 def segment_video(path: Path, name: Path, segmenter: Callable, plan: VideoPlan) -> str:
-    """Write a video, or a folder of pictures, for each kind of the plan. Ctrl-C ends them there and keeps them.
+    """Write a video, or a folder of images, for each kind of the plan. Ctrl-C stops and keeps what has been written.
 
     Args:
-        path: a video file, or a camera's number, which is read until Ctrl-C.
+        path: a video file, or the number of a camera, which is read until Ctrl-C.
         name: path without ending, see `files.result_names`; `VideoPlan.ending` is added.
-        segmenter: from RGB uint8 (H, W, 3) to float32 (H, W), as `HairSegmenter`.
-        plan: what to write; kinds that a video cannot show are left out, with a line on standard error.
+        segmenter: function from RGB uint8 (H, W, 3) to float32 (H, W), such as a `HairSegmenter`.
+        plan: what to write; kinds that a video does not support are skipped, with a line on standard error.
 
     Returns:
         A line to print.
 
     Raises:
-        UserError, OSError: an unreadable video, no kind that a video can show, a file that cannot be written.
+        UserError, OSError: the video cannot be read, it supports none of the kinds, or a file cannot be written.
     """
     kinds = _video_kinds(path, plan.kinds)
     if "recolor" in kinds and plan.looks.dye.highlights is not None:
@@ -116,7 +116,7 @@ def segment_video(path: Path, name: Path, segmenter: Callable, plan: VideoPlan) 
 
 
 def _open_writers(paths: dict[str, Path], reader: VideoReader) -> dict[str, Writer]:
-    """A writer for each kind. Raises UserError for a cut-out without PyAV."""
+    """A writer for each kind. Raises UserError for transparent cut-outs if PyAV is missing."""
     if "alpha" in paths and paths["alpha"].suffix != f".{OPAQUE}" and not find_av():
         raise UserError(f"{reader.path}: a video with transparency needs PyAV: pip install av; or --save frames")
     video_writer = choose_writer() if set(paths) - {"frames"} else FramesWriter
@@ -125,7 +125,7 @@ def _open_writers(paths: dict[str, Path], reader: VideoReader) -> dict[str, Writ
 
 
 def _write(writers: dict[str, Writer], frame: np.ndarray, probabilities: np.ndarray, time: float, looks: Looks) -> None:
-    """Draw each kind of picture of a frame and add it to its file."""
+    """Draw each kind of result of a frame and add it to its file."""
     pictures: dict[str, np.ndarray] = {}
     for kind, writer in writers.items():
         drawn = "alpha" if kind == "frames" else kind
@@ -136,7 +136,7 @@ def _write(writers: dict[str, Writer], frame: np.ndarray, probabilities: np.ndar
 
 
 def _video_kinds(path: Path, kinds: Sequence[str]) -> list[str]:
-    """The kinds that a video can show; a line on standard error names the others. Raises UserError if none is left."""
+    """The kinds that a video supports; a line on standard error names the others. Raises UserError if none is left."""
     fitting = [kind for kind in kinds if kind in ENDINGS]
     if others := " ".join(kind for kind in kinds if kind not in ENDINGS):
         message = f"{path}: --save {others} is for photos; a video can be {', '.join(ENDINGS)}"
@@ -149,7 +149,7 @@ def _video_kinds(path: Path, kinds: Sequence[str]) -> list[str]:
 def _segmented(
     reader: VideoReader, segmenter: Callable, plan: VideoPlan
 ) -> Iterator[tuple[np.ndarray, np.ndarray, float]]:
-    """Frames with their steadied probabilities and times, with a progress bar."""
+    """Frames with their smoothed probabilities and times, with a progress bar."""
     smoother = Smoother(plan.smooth)
     progress = tqdm(reader, total=reader.total or None, unit="frame", desc=reader.path.name)
     for number, (frame, time) in enumerate(progress):

@@ -1,7 +1,7 @@
-"""Frames of video files and cameras, each with its time.
+"""Read the frames of video files and cameras, with the time of each frame.
 
-PyAV (`pip install av`) reads files, because it gives each frame's exact time, goes on after damaged parts and takes any
-name. Without it, and for cameras, OpenCV does.
+Files are read with PyAV (`pip install av`), which gives the exact time of each frame, continues after damaged parts and
+accepts any file name. Cameras, and files if PyAV is missing, are read with OpenCV.
 """
 
 import re
@@ -20,12 +20,12 @@ import numpy as np
 from hair.errors import UserError
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".mts", ".m2ts", ".3gp", ".wmv")
-MATRICES = (1, 4, 5, 6, 7, 9)  # FFmpeg's AVCOL_SPC_* that swscale converts from; others and none are guessed
+MATRICES = (1, 4, 5, 6, 7, 9)  # FFmpeg's AVCOL_SPC_* that swscale can convert; for all others we guess
 BT709, BT601 = 1, 5  # FFmpeg's SWS_CS_*
-HD_HEIGHT = 720  # from here on players assume BT.709 where a file does not say
-RATE = 30.0  # frames per second where a file or a camera does not say
-MICROSECONDS = 1_000_000  # of FFmpeg's length of a file, in a second
-MISSING = 0.5  # seconds that may be missing at the end of a video before it counts as broken off
+HD_HEIGHT = 720  # from this height on, players assume BT.709 if the file does not state a matrix
+RATE = 30.0  # frames per second if a file or camera does not state it
+MICROSECONDS = 1_000_000  # per second; the unit of a file's length in FFmpeg
+MISSING = 0.5  # seconds that may be missing at the end of a video before it counts as truncated
 DISK_ERRORS = (ENOSPC, EDQUOT, EFBIG, EIO)
 Timed = tuple[np.ndarray, float, float]  # a frame, RGB uint8 (H, W, 3), and the seconds at which it begins and ends
 
@@ -36,12 +36,12 @@ def is_video(path: Path) -> bool:
 
 
 def is_camera(path: Path) -> bool:
-    """Whether an input is a camera's number, and not a file or folder of that name."""
+    """Whether an input is the number of a camera, and not a file or folder with that name."""
     return str(path).isdecimal() and not path.exists()
 
 
 def find_av() -> ModuleType | None:
-    """PyAV, or None where it is not installed."""
+    """PyAV, or None if it is not installed."""
     try:
         import av
     except ImportError:
@@ -50,13 +50,13 @@ def find_av() -> ModuleType | None:
 
 
 def address(path: Path) -> str:
-    """A path as FFmpeg takes it: with its scheme, so that the part before a colon in a name is not taken for one."""
+    """A path as a URL for FFmpeg: without `file:`, the part before a colon in a name would be read as the scheme."""
     return f"file:{path}"
 
 
 @contextmanager
 def ffmpeg_errors(source: Path, target: Path | None = None) -> Iterator[None]:
-    """Raise PyAV's errors as a UserError of one line about `source`, or as an OSError where `target`'s disk is full."""
+    """Turn PyAV's errors into a one-line UserError about `source`, or an OSError if the disk of `target` is full."""
     av = find_av()
     if av is None:
         yield
@@ -68,22 +68,22 @@ def ffmpeg_errors(source: Path, target: Path | None = None) -> Iterator[None]:
     except av.FFmpegError as error:
         if target is not None and error.errno in DISK_ERRORS:
             raise OSError(error.errno, error.strerror, str(target)) from error
-        plain = target is None and not isinstance(error, OSError)  # FFmpeg's reason says less than this
+        plain = target is None and not isinstance(error, OSError)  # FFmpeg's own reason would not help the user
         raise UserError(f"{source}: {'cannot be read as a video' if plain else error.strerror}") from error
 
 
 class VideoReader:
-    """Frames of a video file or a camera, as (RGB uint8 (H, W, 3), time in seconds from the first frame's).
+    """Iterates over a video file or a camera: (frame, RGB uint8 (H, W, 3), seconds since the first frame).
 
     Attributes:
         path: as given.
         rate: frames per second, on average.
-        total: number of frames that the file states, 0 where it does not.
-        end: seconds at which the last frame that was read ends.
+        total: number of frames according to the file, 0 if it does not say.
+        end: time at which the last frame that was read ends, in seconds.
 
     Raises:
         FileNotFoundError: no such file.
-        UserError: what cannot be read as a video.
+        UserError: the file cannot be read as a video.
     """
 
     def __init__(self, path: Path) -> None:
@@ -108,23 +108,23 @@ class VideoReader:
             raise UserError(f"{self.path}: no frames in it")
         missing = self._source.length - self.end
         if self._source.is_cut or missing > max(MISSING, 2 / self.rate):
-            print(f"{self.path}: breaks off after {self.end:.1f} s; what could be read is kept", file=sys.stderr)
+            print(f"{self.path}: truncated after {self.end:.1f} s; the part before that is kept", file=sys.stderr)
         elif self._source.damaged:
-            print(f"{self.path}: damaged parts were left out", file=sys.stderr)
+            print(f"{self.path}: damaged parts were skipped", file=sys.stderr)
 
 
 def opencv_name(path: Path) -> str:
-    """A path as OpenCV takes it. Raises UserError for a name that is not Unicode, which crashes OpenCV."""
+    """A path as text for OpenCV. Raises UserError for a name that is not valid Unicode, which would crash OpenCV."""
     name = str(path.absolute())
     try:
         name.encode()
     except UnicodeEncodeError as error:
-        raise UserError(f"{path}: OpenCV takes no names that are not Unicode; pip install av") from error
+        raise UserError(f"{path}: OpenCV needs a file name in valid Unicode; pip install av") from error
     return name
 
 
 class _CvSource:
-    """Frames by OpenCV."""
+    """Frames read with OpenCV."""
 
     is_cut, damaged, length = False, 0, 0.0
 
@@ -147,11 +147,11 @@ class _CvSource:
 
 
 class _AvSource:
-    """Frames by PyAV.
+    """Frames read with PyAV.
 
     Attributes:
-        rate, total: as of VideoReader.
-        length: seconds that the file states, 0 where it does not.
+        rate, total: as in VideoReader.
+        length: length in seconds according to the file, 0 if it does not say.
         damaged: number of packets and frames that could not be decoded.
         is_cut: whether reading ended before the end of the file.
     """
@@ -166,19 +166,19 @@ class _AvSource:
             self.length = float((stream.duration or 0) * unit) or stated_seconds(stream.metadata.get("DURATION", ""))
             if not self.length and len(film.streams) == 1:
                 self.length = whole
-            if film.format.name == "avi":  # the length is that of what is there, the number of frames is stated
+            if film.format.name == "avi":  # its length is that of the existing data; the number of frames is stated
                 self.length = max(self.length, stream.frames / self.rate)
-            # A trimmed film states the number of all frames, but the length of those that are shown.
+            # A trimmed video states the number of all frames, but the length of those that are shown.
             self.total = round((self.length or whole) * self.rate) or stream.frames
             self._start = (stream.start_time or 0) * unit
 
     def _stream(self, film: Any) -> Any:
-        """The pictures, and not a cover."""
+        """The video stream, not a cover image."""
         stream = film.streams.best("video")
         if stream is None:
-            raise UserError(f"{self.path}: no pictures in it")
+            raise UserError(f"{self.path}: it contains no video")
         if stream.codec_context is None:
-            raise UserError(f"{self.path}: its kind of video cannot be read")
+            raise UserError(f"{self.path}: its video codec is not supported")
         return stream
 
     def frames(self) -> Iterator[Timed]:
@@ -187,7 +187,7 @@ class _AvSource:
         with open_film(self.path) as film:
             stream = self._stream(film)
             stream.thread_type = "AUTO"
-            # AVI's times are those of decoding, in steps of a frame; what else it says of B-frames is wrong.
+            # In AVI files only the decoding times are right, in steps of one frame; with B-frames the others are wrong.
             is_avi, first = film.format.name == "avi", None
             expected = time = 0.0
             for picture in self._decoded(film, stream):
@@ -208,7 +208,7 @@ class _AvSource:
                 yield frame, time, expected
 
     def _decoded(self, film: Any, stream: Any) -> Iterator[Any]:
-        """PyAV's frames. Packets that cannot be decoded are passed over, as players do."""
+        """PyAV's frames. Packets that cannot be decoded are skipped, as players do."""
         import av
 
         packets = demuxed(film, stream)
@@ -219,7 +219,7 @@ class _AvSource:
                 self.is_cut, packet = True, None
             try:
                 pictures = stream.codec_context.decode(packet)
-            except av.EOFError:  # it has been flushed by an empty packet before
+            except av.EOFError:  # an empty packet has already flushed the decoder
                 pictures = []
             except av.FFmpegError:
                 self.damaged, pictures = self.damaged + 1, []
@@ -229,30 +229,30 @@ class _AvSource:
 
 
 def open_film(path: Path) -> Any:
-    """PyAV's container of a video file. Titles in old encodings do not stop it."""
+    """Open a video file as PyAV's container. Titles in old text encodings are no error."""
     import av
 
     return av.open(address(path), metadata_errors="replace")
 
 
 def stated_seconds(text: str) -> float:
-    """Seconds of a length that Matroska states, as 00:01:02.500000000; 0 for other texts."""
+    """The seconds of a length in Matroska's form, such as 00:01:02.500000000; 0 for other texts."""
     match = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", text)
     return 3600 * int(match[1]) + 60 * int(match[2]) + float(match[3]) if match else 0.0
 
 
 def demuxed(film: Any, stream: Any) -> Iterator[Any]:
-    """PyAV's packets of a stream of a film."""
+    """PyAV's packets of one stream."""
     while True:
         try:
             yield from film.demux(stream)
-        except IndexError:  # a damaged broadcast seems to begin another stream, which PyAV does not know
+        except IndexError:  # damaged data look like the start of a new stream, which PyAV does not know
             continue
         return
 
 
 def to_rgb(picture: Any) -> np.ndarray:
-    """PyAV's frame as RGB uint8 (H, W, 3), upright; an unstated matrix is taken for what players take it for."""
+    """PyAV's frame as RGB uint8 (H, W, 3), upright. If the colour matrix is not stated, we guess it as players do."""
     matrix = None
     if not picture.format.is_rgb and picture.colorspace not in MATRICES:
         matrix = BT709 if picture.height >= HD_HEIGHT else BT601

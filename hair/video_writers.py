@@ -1,4 +1,4 @@
-"""Videos and numbered pictures, written frame by frame."""
+"""Write videos and folders of numbered images, frame by frame."""
 
 import re
 import sys
@@ -16,23 +16,23 @@ from hair.files import encode_picture, write_json
 from hair.sound import Sound
 from hair.video_readers import address, ffmpeg_errors, find_av, opencv_name
 
-CLOCK = Fraction(1, 90_000)  # seconds; the rates of films and broadcasts are whole numbers of it
-NEAR = 16  # pixels beside the cut-out that keep their colour, for the codec's blocks at the edge
+CLOCK = Fraction(1, 90_000)  # seconds per tick; the frame times of films and broadcasts are whole numbers of ticks
+NEAR = 16  # pixels around the cut-out that keep their colour, for the codec's blocks at the edge
 FRAME_NAME = re.compile(r"\d{6,}\.png")
 TIMES = "times.json"
-EVEN_TIMES = 0.002  # seconds by which times of a constant rate may differ: Matroska rounds to milliseconds
+EVEN_TIMES = 0.002  # seconds by which frame times of a constant rate may vary: Matroska rounds to milliseconds
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """How pictures become a file.
+    """How frames are encoded.
 
     Attributes:
-        kind: of file, as FFmpeg names it.
-        codec: of the pictures.
-        pixels: FFmpeg's name of their format.
-        options: of the codec.
-        is_halved: whether the format needs even sides.
+        kind: FFmpeg's name of the container format.
+        codec: FFmpeg's name of the video codec.
+        pixels: FFmpeg's name of the pixel format.
+        options: options of the codec.
+        is_halved: whether width and height must be even.
     """
 
     kind: str
@@ -42,9 +42,9 @@ class Encoding:
     is_halved: bool = False
 
 
-# Without B-frames MP4 states the length of each frame exactly, also that of the last; files are 9% larger.
-# 18 is nearly lossless to the eye in H.264. ProRes 4444 is what editors take, VP9 what browsers do. A second of 720p
-# whose hair is 4% of it takes 2.2 s of a core and 4.9 MB as ProRes, 1.7 s and 0.07 MB as VP9, 0.4 s as PNGs.
+# Without B-frames, MP4 stores the exact length of each frame, including the last one; files are 9% larger.
+# In H.264, crf 18 looks nearly lossless. Video editors read ProRes 4444, browsers read VP9. One second of 720p of which
+# 4% is hair takes 2.2 s of one core and 4.9 MB as ProRes, 1.7 s and 0.07 MB as VP9, and 0.4 s as PNGs.
 ENCODINGS = {
     ".mp4": Encoding("mp4", "libx264", "yuv420p", {"crf": "18", "bf": "0"}, is_halved=True),
     ".mov": Encoding("mov", "prores_ks", "yuva444p10le", {"profile": "4444", "vendor": "apl0"}),
@@ -53,22 +53,22 @@ ENCODINGS = {
 
 
 def create_film(path: Path, kind: str) -> Any:
-    """PyAV's container of a new file."""
+    """Open a new file as PyAV's container."""
     import av
 
     return av.open(address(path), "w", kind)
 
 
 class AvWriter:
-    """Writes a video with the frames' own times, in BT.709's colours, and the sound of `source`.
+    """Writes a video with the exact frame times, BT.709 colours, and the sound of `source`.
 
     Args:
-        path: of the video; its ending, of ENCODINGS, says how it is written. Only `.mp4` has no transparency.
+        path: the new video; its suffix, a key of ENCODINGS, selects the encoding. Only `.mp4` has no transparency.
         rate: frames per second, on average.
-        source: a video file, whose sound is kept, or a camera's number.
+        source: a video file, whose sound is kept, or the number of a camera.
 
     Raises:
-        UserError, OSError: what cannot be written.
+        UserError, OSError: the video cannot be written.
     """
 
     def __init__(self, path: Path, rate: float, source: Path) -> None:
@@ -86,7 +86,7 @@ class AvWriter:
             self._stream.pix_fmt = self._encoding.pixels
             context = self._stream.codec_context
             context.time_base = CLOCK
-            # Where a video does not state its colour matrix, players guess it by its size, each in its own way.
+            # If a video does not state its colour matrix, each player guesses it from the size in its own way.
             context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
             context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
             self._sound = Sound(source, self._file, self._encoding.kind)
@@ -103,7 +103,7 @@ class AvWriter:
         even = evened(frame) if self._encoding.is_halved else frame
         if self._last < 0:
             self._stream.height, self._stream.width = even.shape[:2]
-        elif even.shape[:2] != (self._stream.height, self._stream.width):  # as in a call whose connection gets worse
+        elif even.shape[:2] != (self._stream.height, self._stream.width):  # as in video calls with a bad connection
             even = cv2.resize(even, (self._stream.width, self._stream.height), interpolation=cv2.INTER_AREA)
         with self._errors():
             kind = "rgba" if even.shape[2] == 4 else "rgb24"
@@ -122,10 +122,10 @@ class AvWriter:
         assert picture.pts is not None
         picture.duration = self._lengths[picture.pts] = max(1, end - picture.pts)
         self._mux(picture)
-        self._sound.write(picture.pts * CLOCK)  # beside the pictures, as players read them
+        self._sound.write(picture.pts * CLOCK)  # interleaved with the frames, as players need it
 
     def _mux(self, picture: Any) -> None:
-        """Encode PyAV's frame, or None for the end."""
+        """Encode a PyAV frame; None flushes the encoder."""
         for packet in self._stream.encode(picture):
             if packet.pts is not None and packet.time_base == CLOCK:
                 packet.duration = self._lengths.pop(packet.pts, packet.duration)
@@ -135,8 +135,8 @@ class AvWriter:
         """End the file.
 
         Args:
-            stopped: whether the sound ends with the frames, too.
-            end: seconds until which the last frame is shown (default: as long as the rate says).
+            stopped: whether to end the sound with the last frame.
+            end: time until which the last frame is shown, in seconds (default: one frame at the average rate).
         """
         usual = self._last + round(1 / self._rate / CLOCK)
         last = usual if end is None else round((end + self._sound.delay) / CLOCK)
@@ -149,15 +149,15 @@ class AvWriter:
 
 
 def evened(frame: np.ndarray) -> np.ndarray:
-    """A frame with its last row and column repeated where its height and width are odd."""
+    """The frame with its last row or column repeated if its height or width is odd."""
     height, width = frame.shape[:2]
     return cv2.copyMakeBorder(frame, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
 
 
 def fill_around(cut_out: np.ndarray) -> np.ndarray:
-    """One colour where nothing is seen, which makes files smaller, a tenth of PNG's; RGBA uint8 (H, W, 4).
+    """Fill transparent parts, RGBA uint8 (H, W, 4), with one colour; this makes PNG files ten times smaller.
 
-    A picture without transparency, RGB (H, W, 3), stays as it is.
+    An image without transparency, RGB (H, W, 3), is returned unchanged.
     """
     if cut_out.shape[2] == 3:
         return cut_out
@@ -179,14 +179,14 @@ class CvWriter:
 
     def write(self, frame: np.ndarray, time: float) -> None:
         """Add a frame, RGB uint8 (H, W, 3); `time` is not used. Raises OSError."""
-        frame = evened(frame)  # OpenCV would cut off the last row and column
+        frame = evened(frame)  # OpenCV would drop the last row and column
         if self._writer is None:
             code = cv2.VideoWriter.fourcc(*"mp4v")
             name = opencv_name(self._path)
             self._size = frame.shape[1::-1]
             self._writer = cv2.VideoWriter(name, cv2.CAP_FFMPEG, code, self._rate, self._size)
             if not self._writer.isOpened():
-                self._writer = cv2.VideoWriter(name, code, self._rate, self._size)  # by what the system has
+                self._writer = cv2.VideoWriter(name, code, self._rate, self._size)  # any backend of the system
             if not self._writer.isOpened():
                 raise OSError(f"{self._path}: OpenCV cannot write videos here; pip install av")
         if frame.shape[1::-1] != self._size:
@@ -200,10 +200,10 @@ class CvWriter:
 
 
 class FramesWriter:
-    """Writes a folder of pictures, `000001.png` and so on, and `times.json` where the times are not a constant rate's.
+    """Writes a folder of images, `000001.png` and so on, and `times.json` if the frame rate is not constant.
 
     Args:
-        path: of the folder, which must not exist.
+        path: the folder, which must not exist.
     """
 
     def __init__(self, path: Path, rate: float, source: Path) -> None:
@@ -216,7 +216,7 @@ class FramesWriter:
         (self._path / f"{len(self._times):06}.png").write_bytes(encode_picture(fill_around(frame)))
 
     def close(self, stopped: bool, end: float | None = None) -> None:
-        """Write the times, in seconds, where they are needed: those of each picture and the end."""
+        """Write the time of each image and of the end, in seconds, if the frame rate is not constant."""
         times = np.array(self._times)
         even = np.linspace(times[0], times[-1], len(times))
         if np.abs(times - even).max() > EVEN_TIMES:
@@ -225,22 +225,22 @@ class FramesWriter:
 
 
 def check_folder(path: Path) -> None:
-    """Raise UserError for a folder that holds other files than pictures of FramesWriter, as it would be replaced."""
+    """Raise UserError if a folder that would be replaced contains files that FramesWriter did not write."""
     if path.is_dir() and not path.is_symlink():
         names = [one.name for one in path.iterdir()]
         if all(FRAME_NAME.fullmatch(name) or name == TIMES for name in names):
             return
     elif not path.exists() and not path.is_symlink():
         return
-    raise UserError(f"{path}: already exists and holds other files; remove it, or choose another --output_dir")
+    raise UserError(f"{path}: already exists and contains other files; remove it, or choose another --output_dir")
 
 
 Writer = AvWriter | CvWriter | FramesWriter
 
 
 def choose_writer() -> type[AvWriter] | type[CvWriter]:
-    """PyAV's where it is installed, else OpenCV's, with a line on what is lost."""
+    """AvWriter if PyAV is installed, else CvWriter and a line that says what is lost."""
     if find_av():
         return AvWriter
-    print("the sound is left out and frames get a constant rate; for both: pip install av", file=sys.stderr)
+    print("without PyAV the sound and the exact frame times are lost; to keep both: pip install av", file=sys.stderr)
     return CvWriter

@@ -1,10 +1,10 @@
 """Average the weights of trained models of the same network, and write them as a run folder in float16.
 
 python -m tools.average --output_dir weights/average weights/one=0.7 weights/two=0.3
-python -m tools.average --output_dir weights/half weights/one=1             # float16 alone
+python -m tools.average --output_dir weights/half weights/one=1             # only converts to float16
 
-Averages of a training's stages, or of models fine-tuned from the same weights, often generalise better than each of
-them (Wortsman et al., "Model soups", ICML 2022, https://arxiv.org/abs/2203.05482).
+The average of several stages of a training, or of models fine-tuned from the same weights, often generalises better
+than each of them (Wortsman et al., "Model soups", ICML 2022, https://arxiv.org/abs/2203.05482).
 """
 
 import argparse
@@ -13,7 +13,7 @@ from pathlib import Path
 from hair.cli import HelpFormatter, number
 from hair.errors import UserError, run
 
-OF_ONE_RUN = ("epoch", "scores")  # facts that are not true of an average
+OF_ONE_RUN = ("epoch", "scores")  # metadata that do not apply to an average
 
 
 def share_of(text: str) -> tuple[Path, float]:
@@ -26,17 +26,17 @@ def share_of(text: str) -> tuple[Path, float]:
 
 
 def average(shares: list[tuple[Path, float]], output_dir: Path, img_size: int | None) -> None:
-    """Write the weighted average of run folders' weights.
+    """Write the weighted average of the weights in several run folders.
 
     Args:
         shares: run folders with their shares, which add up to 1.
         output_dir: the run folder to write.
-        img_size: pixels to store as the network's input size; that of the last run folder if None.
+        img_size: input size to store, in pixels; that of the last run folder if None.
 
     Raises:
         UserError: shares that do not add up to 1, folders that cannot be loaded, different networks.
     """
-    import models  # here, so that --help answers at once
+    import models  # slow, so not before --help is printed
 
     if abs(sum(share for _, share in shares) - 1) > 1e-6:
         raise UserError("the shares must add up to 1")

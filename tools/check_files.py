@@ -1,6 +1,6 @@
-"""Refuse files that must not be committed: `python -m tools.check_files FILE…`; pre-commit passes the staged files.
+"""Find files that must not be committed: `python -m tools.check_files FILE…`; pre-commit passes the staged files.
 
-No photo outside demo/, since those of the data sets may not be redistributed, and no notebook with large outputs.
+These are photos outside demo/, as those of the data sets may not be redistributed, and notebooks with large outputs.
 """
 
 import sys
@@ -11,9 +11,9 @@ MAX_NOTEBOOK = 500_000  # bytes; tests/test_notebooks.py has the same limit
 
 
 def problem(path: Path) -> str | None:
-    """What is wrong with a file, named relative to the repository's root; None if nothing is."""
+    """What is wrong with a file, given relative to the root of the repository; None if nothing is."""
     if path.suffix.lower() in PICTURES and path.parts[0] != "demo":
-        return f"{path}: pictures belong in demo/, with their source in demo/README.md; never those of a data set"
+        return f"{path}: images belong in demo/, with their source in demo/README.md; never commit those of a data set"
     if path.suffix == ".ipynb" and path.stat().st_size >= MAX_NOTEBOOK:
         size = path.stat().st_size
         return f"{path}: {size:,} bytes, the limit is {MAX_NOTEBOOK:,}; clear its outputs or make them smaller"

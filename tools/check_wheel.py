@@ -1,9 +1,9 @@
-"""Check an installed wheel: what it holds, and that it works without PyTorch and beside modules of the same names.
+"""Check an installed wheel: its content, and that it works without PyTorch and next to modules named like ours.
 
 python -m build --wheel --outdir dist . && pip install dist/*.whl       # in a new virtual environment
 python tools/check_wheel.py dist/*.whl
 
-Runs where nothing but the wheel is installed, so it imports nothing else of this project.
+Run it in an environment in which only the wheel is installed. It imports nothing else from this project.
 """
 
 import subprocess
@@ -37,7 +37,7 @@ def main() -> None:
     for needed in NEEDED:
         assert any(name.endswith(needed) for name in names), f"{wheel}: no {needed} in it"
     assert all(name.startswith(("hair/", "hair_segmentation-")) for name in names), names
-    assert not [name for name in HEAVY if find_spec(name)], "not an environment with the wheel alone"
+    assert not [name for name in HEAVY if find_spec(name)], "not an environment with only the wheel"
     backends = ["onnx"] + (["openvino"] if find_spec("openvino") else [])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -45,7 +45,7 @@ def main() -> None:
             (folder / f"{module}.py").write_text("OWN = True\n")
         (folder / "application.py").write_text(APPLICATION.format(photo=str(PHOTO), backends=backends))
         subprocess.run([sys.executable, "application.py"], cwd=folder, check=True)
-    print(f"{wheel.name}: {size / 1e6:.1f} MB, works without PyTorch by {' and '.join(backends)}")
+    print(f"{wheel.name}: {size / 1e6:.1f} MB, works without PyTorch, with {' and '.join(backends)}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Draw wooden tables with crockery for the training scripts' --backgrounds: models mistake wood grain for hair.
+"""Draw wooden tables with dishes for the training scripts' --backgrounds: models mistake wood grain for hair.
 
     python -m tools.draw_tables
     python train_celeb.py --backgrounds data/backgrounds data/tables ...
 
-The table is drawn. Beyond its edge lies a picture of tools/make_backgrounds.py, out of focus.
+Behind each drawn table is a picture from tools/make_backgrounds.py, out of focus.
 """
 
 import argparse
@@ -21,9 +21,9 @@ from hair.files import encode_picture, new_folder
 
 SIDE = 640  # of a picture, in pixels
 BOARD = 1024  # of the table top before the perspective, in pixels
-BOARDS = 16  # of a table made of boards
-BOARDS_PROBABILITY = 0.4  # that a table is made of boards that differ in brightness
-WHITE_PROBABILITY = 0.4  # that a piece of crockery is white or grey
+BOARDS = 16  # number of boards, for a table made of boards
+BOARDS_PROBABILITY = 0.4  # that a table is made of boards of different brightness
+WHITE_PROBABILITY = 0.4  # that a dish is white or grey
 
 
 def smooth_noise(rng: np.random.Generator, cells: tuple[int, int], size: int) -> np.ndarray:
@@ -47,7 +47,7 @@ def wood(rng: np.random.Generator) -> np.ndarray:
 
 
 def put_on_table(picture: np.ndarray, rng: np.random.Generator) -> None:
-    """Draw something round with a shadow into a picture, in place: a saucer, a cup and its contents."""
+    """Draw round objects with a shadow into a picture, in place: a saucer, a cup and its contents."""
     center, radius = rng.uniform(0.1, 0.9, 2) * SIDE, rng.uniform(0.08, 0.4) * SIDE
     flat = rng.uniform(0.5, 1)
 
@@ -68,11 +68,11 @@ def put_on_table(picture: np.ndarray, rng: np.random.Generator) -> None:
 
 
 def draw_table(room: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draw a table in a room, with up to three things on it.
+    """Draw a table in a room, with up to three objects on it.
 
     Args:
         room: any picture without people, RGB uint8 (H, W, 3).
-        rng: decides on everything else.
+        rng: random generator for everything else.
 
     Returns:
         RGB uint8 (SIDE, SIDE, 3).
@@ -98,7 +98,7 @@ def main() -> None:
     """Draw the tables. Raises OSError or UserError."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument(
-        "--backgrounds", nargs="+", default=["data/backgrounds"], help="folders of pictures that show behind the tables"
+        "--backgrounds", nargs="+", default=["data/backgrounds"], help="folders of pictures to show behind the tables"
     )
     parser.add_argument("--output_dir", type=Path, default=Path("data/tables"), help="a new folder")
     parser.add_argument("--number", type=number(int, 1), default=1000, help="number of pictures")

@@ -1,6 +1,6 @@
-"""Make the tables of flags in docs/flags.md and docs/flags.ko.md from the scripts' own parsers.
+"""Make the tables of flags in docs/flags.md and docs/flags.ko.md from the parsers of the scripts.
 
-python -m tools.flags            # names the pages that are out of date; exit status 1 if there is one
+python -m tools.flags            # names the pages that are out of date; then the exit status is 1
 python -m tools.flags --write    # updates the tables
 """
 
@@ -35,7 +35,7 @@ def flag_text(action: argparse.Action) -> str:
 
 
 def default_text(action: argparse.Action) -> str:
-    """The value that is used where a flag is not given."""
+    """The value that is used if a flag is not given."""
     if action.required and action.nargs != "*":  # argparse calls a positional `*` required, too
         return "required"
     if isinstance(action.default, bool):
@@ -69,14 +69,14 @@ def rows(script: str) -> list[tuple[str, str, str]]:
 
 
 def table(script: str) -> str:
-    """A Markdown table of a script's flags; of train_korean.py only those that differ from train_celeb.py's."""
+    """A Markdown table of a script's flags; for train_korean.py only those that differ from train_celeb.py."""
     known = rows("train_celeb.py") if script == "train_korean.py" else []
     lines = [("flag", "default", "meaning"), ("---", "---", "---"), *(row for row in rows(script) if row not in known)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def update(text: str) -> str:
-    """A page's text with new tables."""
+    """The text of a page with up-to-date tables."""
     return TABLE.sub(lambda found: f"{found[1]}\n{table(found[2])}\n{found[3]}", text)
 
 

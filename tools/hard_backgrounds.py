@@ -1,9 +1,9 @@
-"""Pick the backgrounds that a trained model mistakes for hair, to show them more often in further training.
+"""Select the backgrounds in which a trained model finds hair, to show them more often in further training.
 
     python -m tools.hard_backgrounds --weights weights/<run>
     python train_celeb.py --weights weights/<run> --backgrounds data/backgrounds data/hard_backgrounds ...
 
-Each picture is scored as a whole and in close-up, as training shows it. The chosen ones are linked, not copied.
+Each picture is scored as a whole and in close-up, as in training. The selected ones are linked, not copied.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from hair.files import new_folder
 
 
 def share_of_hair(segmenter: HairSegmenter, path: Path) -> float:
-    """The share of pixels taken for hair, in [0, 1]: of the whole picture or of its middle, whichever is higher."""
+    """The fraction of pixels marked as hair, in [0, 1], of the whole picture or of its middle, whichever is higher."""
     picture = read_photo(path)
     height, width = picture.shape[:2]
     middle = picture[height // 4 : max(1, height * 3 // 4), width // 4 : max(1, width * 3 // 4)].copy()
@@ -27,13 +27,13 @@ def share_of_hair(segmenter: HairSegmenter, path: Path) -> float:
 
 
 def main() -> None:
-    """Pick the pictures. Raises OSError or UserError."""
+    """Select the pictures. Raises OSError or UserError."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--weights", type=Path, required=True, help="a run folder")
     parser.add_argument("--backgrounds", nargs="+", default=["data/backgrounds"], help="folders to choose from")
     parser.add_argument("--output_dir", type=Path, default=Path("data/hard_backgrounds"), help="a new folder")
     parser.add_argument(
-        "--least", type=number(float, 0, 1), default=0.02, help="lowest share of hair at which a picture is chosen"
+        "--least", type=number(float, 0, 1), default=0.02, help="select pictures with at least this fraction of hair"
     )
     args = parser.parse_args()
 
@@ -42,8 +42,8 @@ def main() -> None:
     with new_folder(args.output_dir) as folder:
         chosen = [path for path in tqdm(paths, unit="picture") if share_of_hair(segmenter, path) >= args.least]
         if not chosen:
-            raise UserError(f"none of the {len(paths)} pictures has {args.least:g} of hair; try a lower --least")
-        for i, path in enumerate(chosen):  # numbered: folders may hold files of the same name
+            raise UserError(f"none of the {len(paths)} pictures reaches --least {args.least:g}; try a lower value")
+        for i, path in enumerate(chosen):  # numbered, because folders may contain files with the same name
             (folder / f"{i:04d}{path.suffix}").symlink_to(path.resolve())
     print(f"{len(chosen)} of {len(paths)} pictures in {args.output_dir}")
 

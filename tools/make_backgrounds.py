@@ -6,9 +6,9 @@
     python -m tools.make_backgrounds --input /usr/share/backgrounds /usr/share/wallpapers /usr/share/tuxpaint/stamps \\
         /usr/share/gcompris-qt/rcc /usr/share/games/supertuxkart/data /usr/share/games/0ad
 
-These packages are free to use and show landscapes, plants, fabrics and patterns. Fur and wood, which models most often
-mistake for hair, come from the children's programs and the games' textures. scikit-image adds textures if it is
-installed. Its photos `chelsea`, `coffee` and `rocket` are left out, since benchmarks/robustness.py scores on them.
+These packages are free to use and contain landscapes, plants, fabrics and patterns. Fur and wood, which models most
+often mistake for hair, come from the children's programs and the games. scikit-image adds textures if it is
+installed. Its photos `chelsea`, `coffee` and `rocket` are left out, because benchmarks/robustness.py scores on them.
 """
 
 import argparse
@@ -28,10 +28,10 @@ from hair.errors import UserError, run
 from hair.files import new_folder
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".rcc", ".zip")
-MIN_BYTES = 40_000  # of a file; smaller ones are icons
-MIN_SIDE = 150  # of a picture, in pixels
-MAX_SIDE = 1024  # of a picture that is written, in pixels
-GREY = 128  # behind cut-outs
+MIN_BYTES = 40_000  # smaller files are icons
+MIN_SIDE = 150  # of an input picture, in pixels
+MAX_SIDE = 1024  # of an output picture, in pixels
+GREY = 128  # background of cut-outs
 TEXTURES = ["brick", "cell", "coins", "grass", "gravel", "horse", "hubble_deep_field", "ihc", "moon", "motorcycle_left"]
 TEXTURES += ["page", "retina", "text", "clock_motion"]
 # Files that show no objects (screenshots, maps of surfaces, signs, drawings) or that show people.
@@ -42,9 +42,9 @@ LEFT_OUT = re.compile(
     re.IGNORECASE,
 )
 KART_PARTS = re.compile(r"supertuxkart/data/(?!textures)(?!.*(wood|plank|bark|trunk|crate))", re.IGNORECASE)
-# Fur and wood, which models mistake for hair first: these come in close-ups, too.
+# Fur and wood, which models most often mistake for hair: close-ups of these are written, too.
 MISLEADING = re.compile(r"mammal|explore_\w+_animals|erase|wood|plank|bark|trunk|crate|animal_|horse_", re.IGNORECASE)
-# 0 A.D. has its textures in a zip file: terrain, and the skins of animals, trunks, ships and walls without figures.
+# Textures in the zip file of 0 A.D.: terrain, animals, trunks, ships, and walls without figures.
 GAME_TEXTURES = re.compile(
     r"art/textures/(terrain/types/.*|skins/gaia/(trunk|log|dead|.*_trunk|.*stone)[^/]*"
     r"|skins/skeletal/(animal|horse|fauna|donkey)[^/]*|skins/props/horse/blanket[^/]*"
@@ -57,7 +57,7 @@ PHOTO_MAGIC = re.compile(rb"\xff\xd8\xff|RIFF....WEBP", re.DOTALL)  # how a JPEG
 
 
 def scikit_image_textures() -> list[Path]:
-    """The pictures named in TEXTURES that the installed scikit-image contains; none if it is not installed."""
+    """The pictures of scikit-image that are named in TEXTURES; none if it is not installed."""
     try:
         import skimage
     except ImportError:
@@ -68,7 +68,7 @@ def scikit_image_textures() -> list[Path]:
 def game_textures(path: Path) -> Iterator[tuple[str, np.ndarray]]:
     """Yield the textures in a zip file of 0 A.D.
 
-    Their alpha channel, which holds gloss or a player's colour, is dropped.
+    Their alpha channel, which contains gloss or the player's colour, is dropped.
 
     Yields:
         Name and pixels, BGR uint8 (H, W, 3).
@@ -89,10 +89,10 @@ def game_textures(path: Path) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def pictures_in(path: Path) -> Iterator[tuple[str, np.ndarray | None]]:
-    """Yield what a file holds: one picture, or all those of a `.zip` of 0 A.D. or of Qt's `.rcc`.
+    """Yield the pictures in a file: one, or several for a `.zip` of 0 A.D. or a `.rcc` of Qt.
 
     Yields:
-        Name and pixels, BGR or BGRA or grey; None in place of what cannot be decoded.
+        Name and pixels, BGR or BGRA or grey; None for a picture that cannot be decoded.
     """
     suffix = path.suffix.lower()
     if suffix == ".zip":
@@ -151,7 +151,7 @@ def close_ups(picture: np.ndarray) -> list[np.ndarray]:
 
 
 def read_pictures(path: Path) -> Iterator[np.ndarray]:
-    """Yield the usable pictures of a file, BGR uint8: cut-outs on grey, misleading pictures in close-ups, too."""
+    """Yield the usable pictures of a file, BGR uint8: cut-outs on grey; of misleading pictures also close-ups."""
     for name, picture in usable_pictures(path):
         whole = put_before(picture, GREY) if picture.shape[2] == 4 else picture
         yield whole
@@ -160,14 +160,14 @@ def read_pictures(path: Path) -> Iterator[np.ndarray]:
 
 
 def write_small(path: Path, picture: np.ndarray) -> None:
-    """Write BGR uint8 as JPEG, of at most MAX_SIDE pixels, which loads fast. Raises OSError."""
+    """Write BGR uint8 as a JPEG of at most MAX_SIDE pixels per side, which loads fast. Raises OSError."""
     scale = min(1.0, MAX_SIDE / max(picture.shape[:2]))
     picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     path.write_bytes(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes())
 
 
 def find_files(folders: list[Path]) -> list[Path]:
-    """The picture files and archives in folders and their subfolders. Raises UserError for a missing folder."""
+    """The image files and archives in folders and their subfolders. Raises UserError for a missing folder."""
     if missing := [folder for folder in folders if not folder.is_dir()]:
         raise UserError(f"{missing[0]}: no such folder; --input names folders of pictures")
     files = sorted((path, folder) for folder in folders for path in folder.rglob("*"))
@@ -177,7 +177,7 @@ def find_files(folders: list[Path]) -> list[Path]:
         if path.suffix.lower() in SUFFIXES
         and path.is_file()  # not a broken link
         and path.stat().st_size > MIN_BYTES
-        and not LEFT_OUT.search(f"/{path.relative_to(folder).as_posix()}")  # where the folder lies does not matter
+        and not LEFT_OUT.search(f"/{path.relative_to(folder).as_posix()}")  # only the part below `folder`
         and not KART_PARTS.search(path.as_posix())
     ]
 
@@ -193,7 +193,7 @@ def main() -> None:
     seen: set[bytes] = set()
     with new_folder(args.output_dir) as folder:
         for picture in (picture for path in tqdm(files, unit="file") for picture in read_pictures(path)):
-            # A wallpaper comes in several sizes and in a light and a dark version: keep those that differ when small.
+            # Wallpapers come in several sizes. Keep pictures whose thumbnails differ, such as light and dark versions.
             key = (cv2.resize(picture, (16, 16), interpolation=cv2.INTER_AREA) // 24).tobytes()
             if key in seen:
                 continue

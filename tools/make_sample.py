@@ -1,4 +1,4 @@
-"""Draw small data sets in both on-disk layouts, to try the project without a download.
+"""Draw small data sets in the layouts of both real ones, to try the project without a download.
 
 python -m tools.make_sample                       # data/sample/CelebAMask-HQ and data/sample/ganhackerton
 python train_celeb.py --data_dir data/sample/CelebAMask-HQ --img_size 128 --epochs 3 --encoder_weights none
@@ -15,7 +15,7 @@ from hair.cli import HelpFormatter
 from hair.errors import run
 from hair.files import atomic, encode_picture, write_bytes
 
-OUTLINE_POINTS = 40  # of the drawn hair, before the face is cut out
+OUTLINE_POINTS = 40  # points of the hair's outline, before the face is cut out
 HAIRLESS_EVERY = 10  # every tenth head is bald
 KOREAN_COLUMNS = ["", "path", "source", "polygon1", "polygon2", "height", "width"]
 KOREAN_COLUMNS += ["sex", "length", "age", "vertical", "horizontal"]
@@ -25,13 +25,13 @@ def draw_head(rng: np.random.Generator, size: int, hair: bool = True) -> tuple[n
     """Draw a head in front of a wall.
 
     Args:
-        rng: decides on position, shape and colours.
+        rng: random generator for position, shape and colours.
         size: width and height in pixels.
         hair: False draws a bald head.
 
     Returns:
-        RGB uint8 (size, size, 3), the hair's outline as float32 (points, 2) in pixels (empty for a bald head), which
-        goes around the face through a cut at the chin, and the hair's mask as uint8 {0, 255} (size, size).
+        The photo, RGB uint8 (size, size, 3); the outline of the hair, float32 (points, 2) in pixels, which goes around
+        the face through a cut at the chin (empty for a bald head); and the hair mask, uint8 {0, 255} (size, size).
     """
     image = np.empty((size, size, 3), np.uint8)
     image[:] = rng.integers(90, 256, 3)
@@ -64,16 +64,16 @@ def draw_head(rng: np.random.Generator, size: int, hair: bool = True) -> tuple[n
 
 
 def make_celeb(root: Path, photos: int = 40, size: int = 128, seed: int = 0) -> None:
-    """Write the layout of CelebAMask-HQ's download.
+    """Write a data set in the layout of the CelebAMask-HQ download.
 
     Args:
         root: folder of the data set.
         photos: number of photos; every tenth head is bald.
         size: width and height of a photo in pixels; masks are half as large.
-        seed: of the random numbers.
+        seed: random seed.
 
     Raises:
-        OSError: a full disk, a missing permission.
+        OSError: the disk is full or a permission is missing.
     """
     rng = np.random.default_rng(seed)
     photo_folder, mask_folder = root / "CelebA-HQ-img", root / "CelebAMask-HQ-mask-anno" / "0"
@@ -91,17 +91,17 @@ def make_celeb(root: Path, photos: int = 40, size: int = 128, seed: int = 0) -> 
 
 
 def make_korean(root: Path, people: int = 12, photos: int = 3, size: int = 128, seed: int = 0) -> None:
-    """Write the layout of niahair/ganhackerton: two CSV files, with both forms of `path`.
+    """Write a data set in the layout of niahair/ganhackerton: two CSV files, with both forms of `path`.
 
     Args:
         root: folder of the data set.
         people: number of people.
-        photos: number of photos of each.
+        photos: number of photos per person.
         size: width and height of a photo in pixels.
-        seed: of the random numbers.
+        seed: random seed.
 
     Raises:
-        OSError: a full disk, a missing permission.
+        OSError: the disk is full or a permission is missing.
     """
     rng = np.random.default_rng(seed)
     for part in (1, 2):

@@ -1,4 +1,4 @@
-"""Make pictures of animals for the training scripts' --backgrounds: models learn last to tell fur from hair.
+"""Make pictures of animals for the training scripts' --backgrounds: fur is the hardest thing to tell from hair.
 
     apt-get install tuxpaint-stamps-default gcompris-qt-data plasma-workspace-data gnome-control-center-data
     python -m tools.place_animals --input /usr/share/tuxpaint/stamps/animals \\
@@ -6,9 +6,9 @@
         /usr/share/pixmaps/faces/cat.jpg
     python train_celeb.py --backgrounds data/backgrounds data/animals ...
 
-Photos come as a whole and in close-up. Cut-outs (with alpha) are placed in the pictures of tools/make_backgrounds.py,
-in three sizes. A folder of photos of pets works as well. The Python packages gradio and imgaug contain a few more
-photos: cheetahs, a lion, a quokka.
+Photos are written as a whole and in close-up. Cut-outs (with alpha) are placed on pictures of
+tools/make_backgrounds.py, in three sizes. A folder of photos of pets works as well. The Python packages gradio and
+imgaug contain a few more photos: cheetahs, a lion, a quokka.
 """
 
 import argparse
@@ -27,11 +27,11 @@ from hair.files import new_folder
 from tools.make_backgrounds import SUFFIXES, close_ups, put_before, usable_pictures, write_small
 
 SIDE = 512  # of a picture with a cut-out, in pixels
-SIZES = (0.8, 1.6, 3.0)  # of a cut-out's longer side, relative to SIDE: the whole animal, its front, its fur
+SIZES = (0.8, 1.6, 3.0)  # longer side of a cut-out relative to SIDE: the whole animal, its front, its fur
 
 
 def find_animals(inputs: list[Path]) -> list[Path]:
-    """The picture files among inputs and in the folders among them, without drawings. Raises UserError."""
+    """The image files among the inputs and in the folders among them, without drawings. Raises UserError."""
     if missing := [path for path in inputs if not path.exists()]:
         raise UserError(f"{missing[0]}: no such file or folder; --input names photos of animals")
     found = [(path, given) for given in inputs for path in (sorted(given.rglob("*")) if given.is_dir() else [given])]
@@ -43,13 +43,13 @@ def find_animals(inputs: list[Path]) -> list[Path]:
 
 
 def place(animal: np.ndarray, scene: np.ndarray, size: float, rng: np.random.Generator) -> np.ndarray:
-    """Put a cut-out on a scene's lower edge. If it is larger than the scene, a part of its upper half is shown.
+    """Put a cut-out at the lower edge of a scene. If it is larger than the scene, a part of its upper half is shown.
 
     Args:
         animal: BGRA uint8 (h, w, 4).
         scene: BGR uint8 (SIDE, SIDE, 3).
-        size: the animal's longer side, relative to the scene's.
-        rng: decides on the position and on the part.
+        size: longer side of the animal, relative to that of the scene.
+        rng: random generator for the position and the part.
 
     Returns:
         BGR uint8 (SIDE, SIDE, 3).
@@ -68,7 +68,7 @@ def place(animal: np.ndarray, scene: np.ndarray, size: float, rng: np.random.Gen
 
 
 def pictures_with(path: Path, scenes: list[Path], rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Yield the pictures to make of a file, BGR uint8."""
+    """Yield the pictures to make from a file, BGR uint8."""
     for _, animal in usable_pictures(path):
         if animal.shape[2] == 4:
             for size in SIZES:

@@ -1,4 +1,4 @@
-"""The Korean salon photos (niahair/ganhackerton): their CSV files of polygons as an index that all workers share."""
+"""The Korean salon photos (niahair/ganhackerton): their polygons, as an index that all workers share."""
 
 import contextlib
 import csv
@@ -27,8 +27,8 @@ from training.folders import SPLIT_SEED
 from training.masks import check_picture, check_proportions
 
 INDEX_VERSION = 2
-KEPT = 7 * 24 * 3600  # seconds before an index of an earlier state of the data is deleted: runs may still be reading it
-MOST_UNUSABLE = 0.1  # share of rows that cannot be used above which the data set is refused
+KEPT = 7 * 24 * 3600  # seconds before an outdated index is deleted: other runs may still be reading it
+MOST_UNUSABLE = 0.1  # fraction of unusable rows above which the data set is rejected
 NEEDED = ("path", "source", "polygon1", "height", "width")
 LABELS = (
     "sex",
@@ -44,20 +44,20 @@ LABELS = (
     "vertical",
     "before-after",
 )
-STRATA = ("sex", "length")  # labels of which all folds have equal shares
-TAIL = 1 << 20  # bytes at the end of a CSV file in which its last row lies
-NOT_XY = bytes(c for c in range(256) if c not in b"xy")  # for bytes.translate, as the next
+STRATA = ("sex", "length")  # labels whose values have equal proportions in all folds
+TAIL = 1 << 20  # bytes at the end of a CSV file that contain its last row
+NOT_XY = bytes(c for c in range(256) if c not in b"xy")  # for bytes.translate, like NOT_NUMBER
 NOT_NUMBER = bytes(c if chr(c) in "0123456789.+-eE" else ord(" ") for c in range(256))
 
 
 class KoreanIndex:
-    """The Korean data set as arrays on disk, memory-mapped: all workers share one copy, however they are started.
+    """The Korean data set as memory-mapped arrays: all workers share one copy, however they are started.
 
-    Photo `row` has the curves `rows[row]:rows[row + 1]`, and curve `c` the points `curves[c]:curves[c + 1]`.
+    Photo `row` has the curves `rows[row]:rows[row + 1]`; curve `c` has the points `curves[c]:curves[c + 1]`.
     """
 
     def __init__(self, root: Path, folder: Path, query: str | None = None) -> None:
-        """Map the index in `folder` of the photos below `root`; `open_korean` finds or builds it. Raises UserError."""
+        """Open the index in `folder` for the photos in `root`; `open_korean` finds or builds it. Raises UserError."""
         self.root, self.folder, self.query = root, folder, query
         try:
             self.paths, self.sizes, self.rows, self.curves = (
@@ -67,38 +67,38 @@ class KoreanIndex:
             self.unusable = json.loads((folder / "unusable.json").read_text(encoding="utf-8"))
             photos, points = {len(self.paths), len(self.sizes), len(self.rows) - 1}, self.curves[self.rows[-1]]
             if len(photos) > 1 or points != len(self.points) or not isinstance(self.unusable, dict):
-                raise ValueError("its parts do not fit each other")
+                raise ValueError("its parts do not match")
         except (OSError, ValueError, IndexError, EOFError) as error:
             raise self._damaged(error) from error
 
     def _damaged(self, reason: object) -> UserError:
-        return UserError(f"{self.folder}: the index is damaged ({reason}); remove that folder to have it built again")
+        return UserError(f"{self.folder}: the index is damaged ({reason}); remove this folder, and it is built again")
 
     def __reduce__(self) -> tuple:
-        return KoreanIndex, (self.root, self.folder, self.query)  # a spawned worker maps the files, copies nothing
+        return KoreanIndex, (self.root, self.folder, self.query)  # a spawned worker maps the files instead of copying
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def photo(self, row: int) -> Path:
-        """The row's photo file."""
+        """The photo file of a row."""
         return self.root / self.paths[row].decode()
 
     def polygon(self, row: int) -> list[np.ndarray]:
-        """The hair's curves, float32 (points, 2) each, in pixels of the frame size in the CSV row."""
+        """The outlines of the hair, arrays float32 (points, 2), in pixels of the frame size in the CSV row."""
         first, last = self.rows[row], self.rows[row + 1]
         return [self.points[self.curves[c] : self.curves[c + 1]] for c in range(first, last)]
 
     def mask(self, row: int, shape: tuple[int, int]) -> np.ndarray:
-        """The hair as uint8 {0, 1} of `shape` (height, width), the photo's own."""
-        size = np.array([shape[1], shape[0]], np.float64)  # in float64 points far away stay finite
+        """The hair mask, uint8 {0, 1} of `shape`, which is the photo's (height, width)."""
+        size = np.array([shape[1], shape[0]], np.float64)  # in float64, so that very large coordinates stay finite
         scale = size / self.sizes[row][::-1]
         return rasterise([curve * scale for curve in self.polygon(row)], shape)
 
     def check(self, row: int, size_of: Callable[[Path], tuple[int, int]] = check_picture) -> None:
-        """Raise UserError unless the row's photo is complete and has the proportions of its polygon's frame.
+        """Raise UserError unless the photo is complete and has the aspect ratio of its polygon's frame.
 
-        `size_of` is `check_picture`, or one that remembers (see `training.checks`).
+        `size_of` is `check_picture`, or a version of it that caches (see `training.checks`).
         """
         photo = self.photo(row)
         shape = size_of(photo)
@@ -107,12 +107,12 @@ class KoreanIndex:
         except UserError as error:
             height, width = self.sizes[row]
             raise UserError(
-                f"{photo}: its label's frame is {width:.0f}×{height:.0f} but the photo {shape[1]}×{shape[0]}; "
+                f"{photo}: the photo is {shape[1]}×{shape[0]}, but its label was drawn on {width:.0f}×{height:.0f}; "
                 "fix or remove its row in the CSV files"
             ) from error
 
     def labels(self) -> pd.DataFrame:
-        """The salon's labels of each row: `source` and the columns of LABELS that the files have. Raises UserError."""
+        """The style labels of each row: `source` and the columns of LABELS that the files have. Raises UserError."""
         try:
             labels = pd.read_csv(self.folder / "labels.csv", dtype={"source": str}, low_memory=False)
         except (OSError, ValueError) as error:
@@ -122,10 +122,10 @@ class KoreanIndex:
         return labels
 
     def split(self, fold: int, n_folds: int) -> dict[str, np.ndarray]:
-        """Rows of `train` and `valid`: no `source` on both sides, sex and length in equal shares.
+        """The rows of `train` and `valid`: no `source` is in both; sex and length have equal proportions.
 
-        The query selects from both sides of the folds of all photos, so that no query validates on photos that another
-        one trains on. Raises UserError.
+        The folds are made from all photos, and then the query selects rows from both sides. So a model trained with one
+        query is never validated on photos that a model with another query was trained on. Raises UserError.
         """
         labels = self.labels()
         styles = pd.Series("", index=labels.index)
@@ -149,10 +149,10 @@ class KoreanIndex:
         return {"train": train, "valid": valid}
 
     def _chosen(self, labels: pd.DataFrame, query: str) -> np.ndarray:
-        """Which rows a query selects, bool (rows,). Raises UserError."""
+        """The rows that a query selects, bool (rows,). Raises UserError."""
         try:
             chosen = labels.eval(query)
-        except Exception as error:  # the user's expression can raise anything
+        except Exception as error:  # the user's expression may raise anything
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise UserError(f'--filter "{query}": {reason}; columns are {", ".join(map(str, labels))}') from error
         if not isinstance(chosen, pd.Series) or chosen.dtype != bool or len(chosen) != len(labels):
@@ -160,7 +160,7 @@ class KoreanIndex:
         return chosen.to_numpy()
 
     def report_unusable(self, strict: bool) -> None:
-        """Print how many rows cannot be used and why. Raises UserError for too many, with `strict` for any."""
+        """Print how many rows cannot be used, and why. Raises UserError if too many; with `strict`, if any."""
         count = sum(self.unusable.values())
         if not count:
             return
@@ -175,12 +175,12 @@ class KoreanIndex:
 
 
 def open_korean(root: Path, query: str | None = None, strict: bool = False) -> KoreanIndex:
-    """Open the Korean data set; its index is built first if the CSV files or the folders of photos have changed.
+    """Open the Korean data set. Its index is built first if the CSV files or the photo folders have changed.
 
     Args:
         root: the clone of `niahair/ganhackerton`, or its `dataset` folder.
-        query: a pandas query on the labels that selects from `KoreanIndex.split`, such as `length == '장발'`.
-        strict: a single row that cannot be used is an error.
+        query: a pandas query on the labels that selects rows in `KoreanIndex.split`, such as `length == '장발'`.
+        strict: raise an error for a single unusable row.
 
     Raises:
         UserError: no CSV files, one that cannot be read, an index that cannot be written, or more than a tenth of the
@@ -199,24 +199,24 @@ def open_korean(root: Path, query: str | None = None, strict: bool = False) -> K
         place = places[0 if os.access(places[0] if places[0].exists() else home, os.W_OK) else 1]
         found = [place / name]
         _build_index(home, files, place / name)
-        for old in place.glob(f"v{INDEX_VERSION}-*"):  # indexes of other versions belong to other copies of this code
+        for old in place.glob(f"v{INDEX_VERSION}-*"):  # other versions belong to other copies of this code
             if old.name != name and time.time() - old.stat().st_mtime > KEPT:
                 shutil.rmtree(old, ignore_errors=True)
     with contextlib.suppress(OSError):  # a read-only folder
-        os.utime(found[0])  # in use, so not to be deleted soon
+        os.utime(found[0])  # marks it as used, so that it is not deleted soon
     index = KoreanIndex(home, found[0], query)
     index.report_unusable(strict)
     return index
 
 
 def parse_polygon(text: str) -> list[np.ndarray]:
-    """Parse `"[[{'x': 1.5, 'y': -2}, …], …]"` without making an object for each point.
+    """Parse `"[[{'x': 1.5, 'y': -2}, …], …]"` without creating an object per point.
 
     Returns:
-        Curves, float32 (points, 2) each.
+        Curves, arrays float32 (points, 2).
 
     Raises:
-        ValueError: a coordinate is not a finite number or is missing, or x and y change their order within a curve.
+        ValueError: a coordinate is missing or not a finite number, or the order of x and y changes within a curve.
     """
     curves = []
     for curve in text.split("]"):
@@ -224,7 +224,7 @@ def parse_polygon(text: str) -> list[np.ndarray]:
         names = data.translate(None, NOT_XY)
         if not names:
             continue
-        with np.errstate(over="ignore"):  # numbers that are too large become infinite
+        with np.errstate(over="ignore"):  # too large numbers become infinite
             numbers = np.array(data.translate(NOT_NUMBER).split(), dtype=np.float32)
         in_order = names == names[:2] * (len(names) // 2) and names[:2] in (b"xy", b"yx")
         if not in_order or numbers.size != len(names) or not np.isfinite(numbers).all():
@@ -238,7 +238,7 @@ def parse_polygon(text: str) -> list[np.ndarray]:
 
 
 def _state(home: Path, files: list[Path]) -> str:
-    """A hash that changes with the CSV files and, by the folders' modification times, when photos come or go."""
+    """A hash that changes with the CSV files and, through the folders' modification times, with the set of photos."""
     csv_facts = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     folders = [folder for pattern in ("*/", "*/images/") for folder in sorted(home.glob(pattern))]
     photo_facts = [
@@ -250,7 +250,7 @@ def _state(home: Path, files: list[Path]) -> str:
 
 
 def _build_index(home: Path, files: list[Path], folder: Path) -> None:
-    """Write the index to `folder`, completely or not at all. Raises UserError."""
+    """Write the index to `folder`, atomically. Raises UserError."""
     try:
         with atomic(folder) as temporary:
             temporary.mkdir()
@@ -270,7 +270,7 @@ def _write_arrays(home: Path, files: list[Path], folder: Path) -> None:
     paths, sizes, labels, unusable = [], [], [], []
     points_in_curve: list[int] = []
     curves_in_row: list[int] = []
-    with (folder / "points.f32").open("wb") as points:  # written file by file: they are most of the index
+    with (folder / "points.f32").open("wb") as points:  # written file by file, because points are most of the index
         for file in tqdm(files, desc="index", unit="file"):
             frame = _read_csv(file)
             kept, curves = [], []
@@ -303,12 +303,12 @@ def _write_arrays(home: Path, files: list[Path], folder: Path) -> None:
 
 
 def _files_below(home: Path) -> set[str]:
-    """Files as `partition1/1.jpg` or `partition1/images/1.jpg`. Partitions may be links to another disk."""
+    """The files as `partition1/1.jpg` or `partition1/images/1.jpg`. Partitions may be links to another disk."""
     there: set[str] = set()
     for folder, folders, names in os.walk(home, followlinks=True):
         prefix = Path(folder).relative_to(home).as_posix()
         there.update(f"{prefix}/{name}" for name in names)
-        if "/" in prefix:  # photos do not lie deeper, and a link may lead back up
+        if "/" in prefix:  # photos are not deeper, and a link may lead back up
             folders.clear()
     return there
 
@@ -326,7 +326,7 @@ def _read_csv(file: Path) -> pd.DataFrame:
         raise UserError(f"{file}: is not UTF-8 text ({error.reason}); download it again or convert it") from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise UserError(
-            f"{file}: cannot be read, perhaps cut off; download it again ({' '.join(str(error).split())})"
+            f"{file}: cannot be read, perhaps truncated; download it again ({' '.join(str(error).split())})"
         ) from error
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror})") from error
@@ -337,7 +337,7 @@ def _read_csv(file: Path) -> pd.DataFrame:
 
 
 def _is_cut_off(file: Path) -> bool:
-    """Whether the last row has no line end and fewer columns than the header; pandas would add them silently."""
+    """Whether the last row has no line end and fewer columns than the header; pandas would fill them silently."""
     with file.open("rb") as stream:
         header = stream.readline()
         stream.seek(-min(file.stat().st_size, TAIL), os.SEEK_END)
@@ -347,9 +347,9 @@ def _is_cut_off(file: Path) -> bool:
 
 
 def _local_path(path: str, there: set[str]) -> str:
-    """The path below the data folder, empty if there is no such file.
+    """The path relative to the data folder; empty if there is no such file.
 
-    The published CSV files name a folder `images/` that the download does not have.
+    The published CSV files name a folder `images/` that does not exist in the download.
     """
     local = re.sub(r"^.*?/dataset/", "", path)
     partition, _, name = local.partition("/")
@@ -358,13 +358,13 @@ def _local_path(path: str, there: set[str]) -> str:
 
 
 def _usable(path: str, text: object, height: float, width: float) -> tuple[list[np.ndarray], str | None]:
-    """The curves of a row, and why it cannot be used, or None."""
+    """The curves of a row, and the reason why it cannot be used, or None."""
     if not path:
         return [], "no file"
     if not isinstance(text, str) or not text.strip("[] "):
         return [], "no polygon"
-    if text.count("[") != text.count("]"):  # spreadsheets cut cells off after 32,767 characters
-        return [], "polygon cut off"
+    if text.count("[") != text.count("]"):  # spreadsheets truncate cells after 32,767 characters
+        return [], "truncated polygon"
     try:
         curves = [curve for curve in parse_polygon(text) if len(curve) >= 3]
     except ValueError:

@@ -1,4 +1,4 @@
-"""Losses, by the names that `--loss` takes."""
+"""The losses that `--loss` can choose."""
 
 from functools import partial
 
@@ -8,7 +8,7 @@ from torch import nn
 
 
 class DiceBCELoss(nn.Module):
-    """Dice plus binary cross-entropy: Dice alone is zero on a batch without hair, whatever the network finds there."""
+    """Dice plus binary cross-entropy: Dice alone is zero on a batch without hair, whatever the network predicts."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -16,7 +16,7 @@ class DiceBCELoss(nn.Module):
         self.bce = smp.losses.SoftBCEWithLogitsLoss()
 
     def forward(self, logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """From logits and masks in [0, 1], float32 (N, 1, H, W), to a scalar."""
+        """The loss of logits and masks in [0, 1], both float32 (N, 1, H, W), as a scalar."""
         return self.dice(logits, mask) + self.bce(logits, mask)
 
 
@@ -30,5 +30,5 @@ BUILDERS = {
 
 
 def build_loss(name: str) -> nn.Module:
-    """A loss from float32 logits (N, 1, H, W) and float32 masks of the same shape, in {0, 1}, to a scalar."""
+    """A loss: takes float32 logits (N, 1, H, W) and float32 masks in {0, 1} of the same shape, returns a scalar."""
     return BUILDERS[name]()

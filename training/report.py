@@ -1,4 +1,4 @@
-"""What a run reports: the lines at its start, log.csv, TensorBoard's curves and its worst photos."""
+"""Reports of a run: the lines at the start, log.csv, TensorBoard curves and the photos with the lowest Dice."""
 
 import contextlib
 from collections.abc import Iterator
@@ -23,14 +23,14 @@ from utils import fast_precision
 def print_start(
     plan: TrainingPlan, run: Path, state: TrainingState, device: torch.device, photos: tuple[int, int]
 ) -> None:
-    """Print device, versions, parameters, photos, learning rates and every flag.
+    """Print device, versions, parameters, photos, learning rates and all flags.
 
     Args:
-        plan: of the training.
-        run: its folder.
-        state: before the first step of this process.
-        device: of the training.
-        photos: how many there are to train on, and to validate on.
+        plan: settings of the training.
+        run: the run folder.
+        state: training state before the first step of this process.
+        device: where the training runs.
+        photos: numbers of photos for training and for validation.
     """
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
     precision = str(fast_precision(device) if plan.apex else torch.float32).removeprefix("torch.")
@@ -56,14 +56,14 @@ def print_start(
 
 
 def write_log(run: Path, history: list[dict]) -> None:
-    """Write `log.csv`, one row for each epoch."""
+    """Write `log.csv`, one row per epoch."""
     with atomic(run / "log.csv") as temporary:
         pd.DataFrame(history).to_csv(temporary, index=False)
 
 
 @contextlib.contextmanager
 def tensorboard(run: Path, history: list[dict]) -> Iterator[SummaryWriter | None]:
-    """The first process's TensorBoard log, from the checkpoint's last epoch on; None for the others."""
+    """The TensorBoard log, continued after the last epoch of the checkpoint; None except in the first process."""
     if rank() > 0:
         yield None
         return
@@ -77,7 +77,7 @@ def tensorboard(run: Path, history: list[dict]) -> Iterator[SummaryWriter | None
 
 
 def add_scalars(board: SummaryWriter, row: dict) -> None:
-    """Add an epoch's row of the log to TensorBoard."""
+    """Add the log row of an epoch to TensorBoard."""
     for key in row.keys() - {"epoch", "img_size"}:
         board.add_scalar(key.replace("_", "/", 1), row[key], row["epoch"])
     board.flush()
@@ -85,14 +85,14 @@ def add_scalars(board: SummaryWriter, row: dict) -> None:
 
 @torch.inference_mode()
 def picture_worst(model: nn.Module, photos: HairDataset, counts: Tensor, facts: dict, number: int = 4) -> Tensor:
-    """The photos with the lowest Dice; hair that was found is green, missed hair blue, and what is no hair red.
+    """Draw the photos with the lowest Dice: true positives green, false negatives blue, false positives red.
 
     Args:
-        model: in eval mode.
-        photos: those that `counts` were made of.
-        counts: pixels of each kind in each photo, from `engine.evaluate`.
-        facts: `mean` and `std` of the photos' normalisation.
-        number: of photos.
+        model: the network, in eval mode.
+        photos: the photos from which `counts` were computed.
+        counts: true positives, false positives and so on of each photo, from `engine.evaluate`.
+        facts: `mean` and `std` of the normalisation.
+        number: number of photos.
 
     Returns:
         float32 (number, 3, S, S) in [0, 1], the worst first.

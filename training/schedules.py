@@ -6,15 +6,15 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, CosineAnnealingWarmRestarts, LRScheduler, ReduceLROnPlateau
 from warmup_scheduler import GradualWarmupScheduler
 
-PLATEAU_FACTOR, PLATEAU_PATIENCE = 0.3, 2  # ReduceLROnPlateau: new rate over old, epochs without a better Dice
-RESTART_PARTS = 7  # CosineAnnealingWarmRestarts: three cycles of 1, 2 and 4 parts of the run
+PLATEAU_FACTOR, PLATEAU_PATIENCE = 0.3, 2  # ReduceLROnPlateau: factor of the rate, epochs without a better Dice
+RESTART_PARTS = 7  # CosineAnnealingWarmRestarts: three cycles of 1/7, 2/7 and 4/7 of the run
 
 
 class GradualWarmupSchedulerV2(GradualWarmupScheduler):
-    """warmup-scheduler's linear warm-up, then another schedule; `step()` follows every optimizer step.
+    """The linear warm-up of warmup-scheduler, then another schedule. Call `step()` after every optimizer step.
 
-    It corrects three faults of the parent: the peak is held for one step only, a multiplier of 1 stays at the base rate
-    instead of starting at zero, and `state_dict` holds numbers alone, so that a resumed run follows the same rates.
+    It fixes three bugs of the parent class: the peak lasts only one step, a multiplier of 1 stays at the base rate
+    instead of starting at zero, and `state_dict` contains only numbers, so that a resumed run has the same rates.
     """
 
     def __init__(
@@ -41,21 +41,21 @@ class GradualWarmupSchedulerV2(GradualWarmupScheduler):
 
     def load_state_dict(self, state: dict) -> None:
         self.last_epoch = state["last_epoch"]
-        self._step_count = self.last_epoch + 1  # else torch warns that no optimizer step came before
+        self._step_count = self.last_epoch + 1  # otherwise torch warns that there was no optimizer step before
         self.after_scheduler.load_state_dict(state["after_scheduler"])
         self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How learning rates change.
+    """Settings of a learning-rate schedule.
 
     Attributes:
         name: one of `flags.SCHEDULERS`.
-        epochs: of the whole run.
-        steps_per_epoch: optimizer steps in an epoch.
-        warmup_epochs: epochs of rising rate (GradualWarmupSchedulerV2).
-        warmup_factor: rate after the warm-up over the optimizer's, at which it starts (GradualWarmupSchedulerV2).
+        epochs: epochs of the whole run.
+        steps_per_epoch: optimizer steps per epoch.
+        warmup_epochs: epochs of warm-up (GradualWarmupSchedulerV2).
+        warmup_factor: rate after the warm-up, divided by the optimizer's initial rate (GradualWarmupSchedulerV2).
         min_lr: rate at the end.
     """
 
@@ -68,9 +68,9 @@ class Schedule:
 
 
 def build_scheduler(schedule: Schedule, optimizer: Optimizer) -> LRScheduler | ReduceLROnPlateau | None:
-    """Build a scheduler. ReduceLROnPlateau steps on each epoch's Dice, all others after every optimizer step.
+    """Build a scheduler. ReduceLROnPlateau steps after each epoch, with its Dice; all others after each optimizer step.
 
-    Without the warm-up of GradualWarmupSchedulerV2 the optimizer's rates are the peak rates.
+    Except with GradualWarmupSchedulerV2, the optimizer's initial rates are the peak rates.
     """
     steps = schedule.epochs * schedule.steps_per_epoch
     if schedule.name == "GradualWarmupSchedulerV2":
@@ -81,7 +81,7 @@ def build_scheduler(schedule: Schedule, optimizer: Optimizer) -> LRScheduler | R
     if schedule.name == "CosineAnnealingLR":
         return CosineAnnealingLR(optimizer, T_max=max(steps - 1, 1), eta_min=schedule.min_lr)
     if schedule.name == "CosineAnnealingWarmRestarts":
-        part = max(-(-steps // RESTART_PARTS), 1)  # rounded up: a step beyond the last part would start at the peak
+        part = max(-(-steps // RESTART_PARTS), 1)  # rounded up: a step after the last part would jump to the peak
         return CosineAnnealingWarmRestarts(optimizer, T_0=part, T_mult=2, eta_min=schedule.min_lr)
     if schedule.name == "ReduceLROnPlateau":
         return ReduceLROnPlateau(

@@ -473,7 +473,7 @@ def test_frames_are_a_folder_of_pictures(tmp_path: Path) -> None:
     assert "4 frames" in segment_video(tmp_path / "in.mp4", tmp_path / "out", stopped, plan)
     assert len(list((tmp_path / "out_frames").iterdir())) == 4
     (tmp_path / "out_frames" / "my notes.txt").touch()
-    with pytest.raises(UserError, match="out_frames: already exists and holds other files"):
+    with pytest.raises(UserError, match="out_frames: already exists and contains other files"):
         segment_video(tmp_path / "in.mp4", tmp_path / "out", by_brightness, plan)
     assert (tmp_path / "out_frames" / "my notes.txt").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out_frames"]
@@ -591,7 +591,7 @@ def test_a_name_without_unicode_is_a_line_where_only_opencv_reads(
     write_video(tmp_path / "in.mp4")
     (tmp_path / "in.mp4").rename(path)
     monkeypatch.setattr(video_readers, "find_av", lambda: None)
-    with pytest.raises(UserError, match="not Unicode; pip install av"):
+    with pytest.raises(UserError, match="valid Unicode; pip install av"):
         VideoReader(path)
 
 
@@ -668,18 +668,18 @@ def test_a_video_that_breaks_off_keeps_what_was_read(tmp_path: Path, name: str, 
     segment_video(tmp_path / name, tmp_path / "out", nothing, VideoPlan(("mask",), LOOKS, smooth=0))
     times, _ = times_of(tmp_path / "out_mask.mp4")
     assert 30 < len(times) < 70
-    lines = [line for line in capsys.readouterr().err.split("\n") if "breaks off" in line]
+    lines = [line for line in capsys.readouterr().err.split("\n") if "truncated after" in line]
     assert len(lines) == (name != "a.mpg")  # MPEG's streams do not state their length
 
 
 def test_a_video_with_sound_that_breaks_off(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     write_sounding(tmp_path / "in.mkv", "vorbis")
     segment_video(tmp_path / "in.mkv", tmp_path / "out", nothing, VideoPlan(("mask",), LOOKS, smooth=0))
-    assert "breaks off" not in capsys.readouterr().err
+    assert "truncated after" not in capsys.readouterr().err
     whole = (tmp_path / "in.mkv").read_bytes()
     (tmp_path / "in.mkv").write_bytes(whole[: len(whole) // 2])
     segment_video(tmp_path / "in.mkv", tmp_path / "out", nothing, VideoPlan(("mask",), LOOKS, smooth=0))
-    assert "breaks off" in capsys.readouterr().err
+    assert "truncated after" in capsys.readouterr().err
     _, _, _, end = sound_of(tmp_path / "out_mask.mp4")
     assert 0.1 < end < 1.9 and 0.1 < times_of(tmp_path / "out_mask.mp4")[1] < 1.9
 
@@ -722,7 +722,7 @@ def test_a_file_without_pictures_is_a_line(tmp_path: Path) -> None:
         silence = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.float32), "fltp", "mono")
         silence.sample_rate = 8000
         film.mux([*heard.encode(silence), *heard.encode()])
-    with pytest.raises(UserError, match=r"song\.mp4: no pictures in it"):
+    with pytest.raises(UserError, match=r"song\.mp4: it contains no video"):
         segment_video(tmp_path / "song.mp4", tmp_path / "out", nothing, VideoPlan(("mask",), LOOKS))
 
 

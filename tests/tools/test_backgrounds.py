@@ -241,7 +241,7 @@ def test_hard_backgrounds_are_those_taken_for_hair(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="already exists"):
         call(monkeypatch, hard_backgrounds, *flags, "--output_dir", output)
     cv2.imwrite(str(tmp_path / "a" / "low.png"), picture[:1])
-    with pytest.raises(UserError, match=r"none of the 5 pictures .*lower --least"):
+    with pytest.raises(UserError, match=r"none of the 5 pictures .*try a lower value"):
         call(monkeypatch, hard_backgrounds, *flags, "--output_dir", tmp_path / "none", "--least", 0.9)
     assert not (tmp_path / "none").exists()
 

@@ -100,7 +100,7 @@ def test_spoiled_polygons_are_curves_or_unusable(points: list, changes: list, ju
         assert all(curve.dtype == np.float32 and np.isfinite(curve).all() for curve in read)
         assert rasterise(read, SIZE).max() <= 1
     else:
-        assert reason in ("no polygon", "polygon cut off", "not a number", "fewer than three points")
+        assert reason in ("no polygon", "truncated polygon", "not a number", "fewer than three points")
 
 
 @pytest.mark.parametrize("length", range(1, 8))
@@ -108,7 +108,7 @@ def test_a_polygon_cut_off_is_not_a_shorter_one(length: int) -> None:
     """As spreadsheets do after 32,767 characters: the last number would lose digits unseen."""
     text = as_text([[(1, 1), (300, 1), (300, 400), (1, 425)]])
     assert room._usable("a.jpg", text, 60, 40)[1] is None
-    assert room._usable("a.jpg", text[:-length], 60, 40) == ([], "polygon cut off")
+    assert room._usable("a.jpg", text[:-length], 60, 40) == ([], "truncated polygon")
 
 
 def test_x_and_y_that_change_places_are_refused() -> None:
@@ -202,7 +202,7 @@ def test_damaged_index_is_named(copy):
     folder = open_korean(copy).folder
     content = (folder / "points.f32").read_bytes()
     (folder / "points.f32").write_bytes(content[: len(content) // 2 // 8 * 8])
-    with pytest.raises(UserError, match=rf"{folder.name}: the index is damaged .* remove that folder"):
+    with pytest.raises(UserError, match=rf"{folder.name}: the index is damaged .* remove this folder"):
         open_korean(copy)
     (folder / "points.f32").write_bytes(content)
     labels = (folder / "labels.csv").read_bytes()
@@ -352,7 +352,7 @@ def test_rows_that_cannot_be_used_are_counted_and_listed(copy, capsys, values, r
 def test_a_frame_of_other_proportions_is_reported_in_whole_pixels(copy):
     change(copy, 0, height=64)
     with pytest.raises(
-        UserError, match=r"jpg: its label's frame is 128×64 but the photo 128×128; fix or remove its row"
+        UserError, match=r"jpg: the photo is 128×128, but its label was drawn on 128×64; fix or remove its row"
     ):
         open_korean(copy).check(0)
 
@@ -405,7 +405,7 @@ def empty(file: Path) -> None:
 @pytest.mark.parametrize(
     "spoil, message",
     [
-        (cut, "cut off; download it again"),
+        (cut, "truncated; download it again"),
         (cut_between_fields, "ends in the middle of a row; download it again"),
         (recode, "is not UTF-8 text"),
         (drop_column, "the column polygon1 is missing"),
