@@ -1,4 +1,4 @@
-"""The check of all files of a data set before a training: on all cores, and complete pictures are remembered."""
+"""Check all files of a data set before training, on all cores; the results are cached."""
 
 import contextlib
 import hashlib
@@ -18,43 +18,43 @@ from hair.files import atomic
 from training.masks import check_picture
 from training.workers import WorkerLoader, start_worker
 
-VERSION = 1  # of the memory's form, and of what counts as complete
+VERSION = 1  # of the cache format and of the rules for what counts as complete
 SEEN = np.dtype([("file", "u8"), ("size", "u8"), ("time", "i8"), ("height", "u4"), ("width", "u4")])
-DIGEST = 32  # bytes at the memory's beginning, of what follows
-KEPT = 90 * 24 * 3600  # seconds before the memory of a data set that is not used any more is deleted
+DIGEST = 32  # bytes at the beginning of a cache file: hash of the rest
+KEPT = 90 * 24 * 3600  # seconds before the cache of an unused data set is deleted
 CHUNK = 256  # rows that a process checks at a time
-PARALLEL_FROM = 1000  # rows; for fewer no processes are started
+PARALLEL_FROM = 1000  # rows; for fewer, no processes are started
 
 
 class Index(Protocol):
-    """A data set of `dataset.open_data`, as far as it is checked."""
+    """The part of a data set from `dataset.open_data` that is needed here."""
 
     root: Path
 
     def check(self, row: int, size_of: Callable[[Path], tuple[int, int]]) -> None:
-        """Raise UserError unless the row's files are complete and fit each other; `size_of` as `check_picture`."""
+        """Raise UserError unless the files of the row are complete and match; `size_of` works like `check_picture`."""
 
 
 def user_cache() -> Path:
-    """The user's folder for what can be made again."""
+    """The user's cache folder."""
     caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 (raises without a home)
     return Path(caches) / "hair-segmentation"
 
 
 class PictureSizes:
-    """`check_picture`, which does not read a file again that was complete before and has not changed since."""
+    """`check_picture` with a cache: it does not read files again that were complete before and have not changed."""
 
     def __init__(self, seen: np.ndarray) -> None:
         """Args: `seen`, of type SEEN and sorted by `file`."""
         self.seen, self.files = seen, np.ascontiguousarray(seen["file"])
-        self.found: list[tuple[int, int, int, int, int]] = []  # files that were read, as SEEN describes them
+        self.found: list[tuple[int, int, int, int, int]] = []  # files that were read, with the fields of SEEN
 
     def __call__(self, path: Path) -> tuple[int, int]:
-        """The upright picture's (height, width). Raises UserError as `check_picture` does."""
+        """The (height, width) of the upright image. Raises UserError like `check_picture`."""
         try:
             facts = os.stat(path)  # noqa: PTH116 (faster)
         except OSError:
-            return check_picture(path)  # which says what is wrong
+            return check_picture(path)  # raises the right error
         name = os.fsencode(os.path.abspath(path))  # noqa: PTH100 (faster)
         file = int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little")
         place = int(np.searchsorted(self.files, np.uint64(file)))
@@ -68,7 +68,7 @@ class PictureSizes:
 
 
 class _RowChecks(Dataset):
-    """Checks of CHUNK rows each: the pictures that were read, and the error of the first row that has one."""
+    """Items check CHUNK rows each: the image files that were read, and the error of the first bad row, or None."""
 
     def __init__(self, index: Index, rows: Sequence[int] | np.ndarray, seen: np.ndarray) -> None:
         self.index, self.rows, self.seen = index, rows, seen
@@ -87,7 +87,7 @@ class _RowChecks(Dataset):
 
 
 def check_rows(index: Index, rows: Sequence[int] | np.ndarray) -> None:
-    """Check rows of a data set on all cores. Raises a UserError that names the first missing or broken file."""
+    """Check rows of a data set on all cores. Raises UserError for the first missing or broken file."""
     memory = _memory(index.root)
     seen = _read(memory)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -100,7 +100,7 @@ def check_rows(index: Index, rows: Sequence[int] | np.ndarray) -> None:
     )
     found = [seen]
     try:
-        interval = 0.1 if sys.stderr.isatty() else 60  # seconds; in a log file the bar is a line a minute
+        interval = 0.1 if sys.stderr.isatty() else 60  # seconds; in a log file, one line per minute
         with tqdm(desc="check", total=len(rows), unit="photo", leave=False, mininterval=interval) as bar:
             for pictures, failure in loader:
                 found.append(pictures)
@@ -113,19 +113,19 @@ def check_rows(index: Index, rows: Sequence[int] | np.ndarray) -> None:
 
 
 def _as_it_is(checked: Any) -> Any:
-    return checked  # a loader would make tensors of arrays
+    return checked  # by default, a loader converts arrays to tensors
 
 
-# ---------------------------------------------------------------------------------------------------- the memory
+# ---------------------------------------------------------------------------------------------------- the cache
 
 
 def _memory(root: Path) -> Path:
-    """The file that remembers a data set. It is not in the data set's folder, which may be read-only."""
+    """The cache file of a data set. It is not in the folder of the data set, which may be read-only."""
     return user_cache() / "checked" / f"v{VERSION}-{hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]}"
 
 
 def _read(memory: Path) -> np.ndarray:
-    """What is remembered, of type SEEN and sorted by `file`; nothing where the file is missing or damaged."""
+    """The content of a cache file, of type SEEN and sorted by `file`; empty if it is missing or damaged."""
     try:
         content = memory.read_bytes()
     except OSError:
@@ -137,7 +137,7 @@ def _read(memory: Path) -> np.ndarray:
 
 
 def _write(memory: Path, seen: np.ndarray) -> None:
-    """Remember pictures, of each file the first; where that is impossible, the next start checks them again."""
+    """Write a cache file with the first entry of each image file. If that fails, the next start checks all again."""
     first = np.unique(seen["file"], return_index=True)[1]
     data = seen[first].tobytes()
     with contextlib.suppress(OSError):

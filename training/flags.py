@@ -1,4 +1,4 @@
-"""The flags of the training scripts, and the plan that they make. It imports no torch, so that --help is quick."""
+"""The flags of the training scripts, and the plan made from them. Without importing torch, so that --help is quick."""
 
 import argparse
 import contextlib
@@ -19,18 +19,15 @@ SCHEDULERS = [
     "none",
 ]
 LOSSES = ["dice_bce", "dice", "bce", "focal", "lovasz"]
-HARD_TARGET_LOSSES = ["focal", "lovasz"]  # they need masks of 0 and 1
+HARD_TARGET_LOSSES = ["focal", "lovasz"]  # these need masks of 0 and 1
 HAIR_LABEL_HELP = "names or numbers of the classes that are hair, in labels of several classes (default: hair)"
 EXCLUDE_HELP = "a text or CSV file that names photos to leave out, such as those with wrong labels"
-SIZE_STEP = 32  # the decoders need sizes that are multiples of this
+SIZE_STEP = 32  # the decoders need multiples of this
 
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """A training, as its flags describe it: each field is a flag of `training_parser`, whose help explains it.
-
-    `dataclasses.replace` makes a changed one.
-    """
+    """The settings of a training: each field is a flag of `training_parser`, whose help text explains it."""
 
     data_dir: list[str]
     hair_label: list[str]
@@ -75,7 +72,7 @@ class TrainingPlan:
 
     @property
     def decoder_rate(self) -> float:
-        """The decoder's learning rate: `decoder_lr`, or the encoder's where that is not given."""
+        """The learning rate of the decoder: `decoder_lr`, or that of the encoder if it is not given."""
         return self.encoder_lr if self.decoder_lr is None else self.decoder_lr
 
     def size_at(self, epoch: int) -> int:
@@ -86,7 +83,7 @@ class TrainingPlan:
 
 @dataclass(frozen=True)
 class KoreanPlan(TrainingPlan):
-    """A training on the Korean data set, with the flags that `train_korean.py` adds."""
+    """The settings of a training on the Korean data set, with the flags that `train_korean.py` adds."""
 
     preset: str | None
     filter: str | None
@@ -94,7 +91,7 @@ class KoreanPlan(TrainingPlan):
 
 
 def plan_from(args: argparse.Namespace) -> TrainingPlan:
-    """The plan that the flags of `parse_training` describe; a `KoreanPlan` where they are those of train_korean.py."""
+    """The plan for flags from `parse_training`; a `KoreanPlan` for those of train_korean.py."""
     own = {"preset", "filter", "strict"}
     kind = KoreanPlan if own <= vars(args).keys() else TrainingPlan
     return kind(**{field.name: getattr(args, field.name) for field in fields(kind)})
@@ -106,12 +103,12 @@ def fold_number(text: str) -> int | str:
 
 
 def training_parser(usage: str, data_dir: str, name: str) -> argparse.ArgumentParser:
-    """The flags that both training scripts have.
+    """A parser with the flags that both training scripts have.
 
     Args:
-        usage: heads the help text.
-        data_dir: default of the flag.
-        name: default of the flag.
+        usage: first part of the help text.
+        data_dir: default of --data_dir.
+        name: default of --name.
     """
     parser = argparse.ArgumentParser(description=usage, formatter_class=HelpFormatter)
     data = parser.add_argument_group("data")
@@ -120,11 +117,11 @@ def training_parser(usage: str, data_dir: str, name: str) -> argparse.ArgumentPa
         nargs="+",
         default=[data_dir],
         metavar="DIR",
-        help=f"data set folders; DIR:0.3 draws the photos of one 0.3 times as often (default: {data_dir})",
+        help=f"data set folders; DIR:0.3 uses the photos of this folder 0.3 times as often (default: {data_dir})",
     )
     data.add_argument("--hair_label", nargs="+", default=[], metavar="CLASS", help=HAIR_LABEL_HELP)
     data.add_argument("--exclude", type=Path, metavar="FILE", help=EXCLUDE_HELP)
-    data.add_argument("--fold", type=fold_number, default=0, help="fold to validate on; all: each in turn")
+    data.add_argument("--fold", type=fold_number, default=0, help="fold to validate on; all: cross-validation")
     data.add_argument("--n_folds", type=number(int, 2), default=5, help="number of folds")
     data.add_argument("--limit", type=number(int, 8), metavar="N", help="use about N photos only, for a quick run")
     data.add_argument(
@@ -132,7 +129,7 @@ def training_parser(usage: str, data_dir: str, name: str) -> argparse.ArgumentPa
         type=number(int, 32),
         nargs="+",
         default=512,
-        help="size of the network's input in pixels; with several, training goes through them in phases",
+        help="size of the network's input in pixels; several: progressive sizes, see --size_epochs",
     )
     data.add_argument("--size_epochs", type=number(int, 1), nargs="+", help="epochs at each --img_size; sets --epochs")
     data.add_argument("--augment", choices=["none", "light", "heavy"], default="light", help="strength of augmentation")
@@ -150,18 +147,18 @@ def training_parser(usage: str, data_dir: str, name: str) -> argparse.ArgumentPa
     model.add_argument(
         "--encoder_weights", default="imagenet", help="pretrained encoder: imagenet, another name in SMP, none, a file"
     )
-    model.add_argument("--weights", type=Path, metavar="RUN", help="fine-tune a trained model, for photos of your own")
+    model.add_argument("--weights", type=Path, metavar="RUN", help="fine-tune the trained model in this run folder")
 
     train = parser.add_argument_group("training")
-    train.add_argument("--epochs", type=number(int, 1), default=20, help="passes over the training photos")
-    train.add_argument("--batch_size", type=number(int, 2), default=4, help="photos in a batch")
+    train.add_argument("--epochs", type=number(int, 1), default=20, help="number of epochs")
+    train.add_argument("--batch_size", type=number(int, 2), default=4, help="photos per batch")
     train.add_argument("--loss", choices=LOSSES, default="dice_bce", help="loss function")
     train.add_argument(
         "--teacher",
         nargs="+",
         default=[],
         metavar="RUN",
-        help="trained models to distil: the target is the mean of their prediction and the mask",
+        help="distillation from trained models: the target is the mean of their prediction and the mask",
     )
     train.add_argument(
         "--encoder_lr", type=number(float, 0), default=3e-5, help="learning rate of the encoder, before the warm-up"
@@ -174,9 +171,12 @@ def training_parser(usage: str, data_dir: str, name: str) -> argparse.ArgumentPa
         "--scheduler", choices=SCHEDULERS, default="GradualWarmupSchedulerV2", help="learning-rate schedule"
     )
     train.add_argument("--min_lr", type=number(float, 0), default=1e-6, help="lowest learning rate of the schedule")
-    train.add_argument("--warmup_epochs", type=number(float, 0), default=1, help="epochs of rising learning rate")
+    train.add_argument("--warmup_epochs", type=number(float, 0), default=1, help="epochs of learning-rate warm-up")
     train.add_argument(
-        "--warmup_factor", type=number(float, 1), default=10, help="learning rate after the warm-up over that before"
+        "--warmup_factor",
+        type=number(float, 1),
+        default=10,
+        help="factor by which the warm-up raises the learning rate",
     )
     train.add_argument("--grad_accum", type=number(int, 1), default=1, help="batches per optimizer step")
     train.add_argument(
@@ -197,7 +197,10 @@ def training_parser(usage: str, data_dir: str, name: str) -> argparse.ArgumentPa
         help="stop after N epochs without a better Dice; 0: never",
     )
     train.add_argument(
-        "--ema", type=number(float, 0, 0.99999), default=0, help="decay of a moving average of the weights; 0: none"
+        "--ema",
+        type=number(float, 0, 0.99999),
+        default=0,
+        help="decay of the moving average of the weights (EMA); 0: none",
     )
     train.add_argument(
         "--apex", action=argparse.BooleanOptionalAction, default=False, help="mixed precision (torch.amp)"
@@ -207,7 +210,7 @@ def training_parser(usage: str, data_dir: str, name: str) -> argparse.ArgumentPa
     )
     train.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     train.add_argument(
-        "--seed", type=number(int, 0, 2**32 - 1), default=42, help="seed of weights, order and augmentation"
+        "--seed", type=number(int, 0, 2**32 - 1), default=42, help="random seed of weights, order and augmentation"
     )
 
     files = parser.add_argument_group("files")
@@ -230,14 +233,14 @@ def training_parser(usage: str, data_dir: str, name: str) -> argparse.ArgumentPa
 def parse_training(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the flags of a training script.
 
-    With --resume the defaults are the flags in the run's `args.json`, with --weights its architecture.
+    With --resume, the defaults are the flags in the run's `args.json`; with --weights, the architecture of that run.
 
     Args:
         parser: from `training_parser`.
-        argv: the flags; those of the command line if None.
+        argv: the flags; None: those of the command line.
 
     Raises:
-        UserError: flags that contradict each other, or no run to resume.
+        UserError: flags contradict each other, or there is no run to resume.
     """
     args = parser.parse_args(argv)
     if args.resume is not None:
@@ -256,19 +259,19 @@ def parse_training(parser: argparse.ArgumentParser, argv: Sequence[str] | None =
             f"--fold {args.fold} is out of range: with --n_folds {args.n_folds} the last is {args.n_folds - 1}"
         )
     if Path(args.name).name != args.name:
-        raise UserError(f"--name {args.name}: is a part of a folder's name, so it cannot contain / or \\")
+        raise UserError(f"--name {args.name}: becomes part of a folder name, so it must not contain / or \\")
     if args.teacher and args.loss in HARD_TARGET_LOSSES:
         raise UserError(f"--loss {args.loss} needs masks of 0 and 1; with --teacher use dice_bce, dice or bce")
     return args
 
 
 def _check_split(args: argparse.Namespace, flags: dict) -> None:
-    """Refuse to resume with another split: the run would be validated on photos that it was trained on."""
+    """Refuse to resume with another split: the run would be validated on photos that it has been trained on."""
     for key in ("fold", "n_folds"):
         if key in flags and getattr(args, key) != flags[key]:
             raise UserError(
                 f"--resume {args.resume}: was started with --{key} {flags[key]}; "
-                "resume with the same, or start another run"
+                "resume with the same value, or start a new run"
             )
 
 
@@ -292,7 +295,7 @@ def newest_run(output_dir: Path, name: str) -> Path:
     """The run folder of this name that was started or resumed last. Raises UserError."""
     runs = []
     for path in output_dir.glob("*/args.json"):
-        with contextlib.suppress(UserError):  # a broken file of another run does not matter here
+        with contextlib.suppress(UserError):  # broken files of other runs do not matter here
             if read_flags(path.parent).get("name") == name:
                 runs.append(path)
     if not runs:

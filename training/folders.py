@@ -18,18 +18,18 @@ from hair.files import atomic, write_png
 from hair.photos import photos_in, read_photo
 from training.masks import check_picture, check_proportions, read_mask
 
-SPLIT_SEED = 0  # not --seed: runs with other seeds validate on the same photos, so that their scores compare
+SPLIT_SEED = 0  # independent of --seed: all runs validate on the same photos, so that their scores can be compared
 MAPPING = "CelebA-HQ-to-CelebA-mapping.txt"
-# Where CelebA's own validation and test parts begin: https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html
+# First photo numbers of CelebA's own validation and test sets: https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html
 CELEBA_PARTS = ("train", "valid", "test")
 CELEBA_BORDERS = (162_771, 182_638)
-# Where photos and masks lie in other downloads, in each part of the data set.
+# Folders of photos and of masks in other downloads; {} is the name of the split.
 LAYOUTS = (
     ("Original/{}", "GT/{}"),  # Figaro-1k
     ("{}/images", "{}/labels"),  # LaPa
     ("{}/Images", "{}/Category_ids"),  # CIHP
 )
-# What they call the parts: LaPa, then CIHP and Figaro-1k.
+# Their names of the splits: LaPa, then CIHP and Figaro-1k.
 PARTS = {"train": "train", "val": "valid", "test": "test"}
 PARTS |= {"Training": "train", "Validation": "valid", "Testing": "test"}
 PHOTO_ENDING, MASK_ENDING = "-org", "-gt"  # in Figaro-1k Frame00001-org.jpg has the mask Frame00001-gt.pbm
@@ -37,14 +37,14 @@ PHOTO_ENDING, MASK_ENDING = "-org", "-gt"  # in Figaro-1k Frame00001-org.jpg has
 
 @dataclass(frozen=True)
 class FolderIndex:
-    """Photos and mask files in pairs.
+    """Pairs of photos and mask files.
 
     Attributes:
-        root: the folder that all lie below.
-        images: relative paths of the photos.
-        masks: and of their masks.
-        parts: for each photo `train`, `valid` or `test`, where the data set says so; else empty.
-        hair: class numbers of hair in masks of class numbers, for `read_mask`.
+        root: folder of the data set.
+        images: paths of the photos, relative to `root`.
+        masks: paths of their masks, relative to `root`.
+        parts: for each photo `train`, `valid` or `test`; empty if the data set has no split.
+        hair: class numbers of hair, for `read_mask`.
     """
 
     root: Path
@@ -57,26 +57,26 @@ class FolderIndex:
         return len(self.images)
 
     def photo(self, row: int) -> Path:
-        """The row's photo file."""
+        """The photo file of a row."""
         return self.root / self.images[row]
 
     def mask(self, row: int, shape: tuple[int, int]) -> np.ndarray:
-        """The hair as uint8 {0, 1} of `shape` (height, width), the photo's own. Raises UserError."""
+        """The hair mask, uint8 {0, 1} of `shape`, which is the photo's (height, width). Raises UserError."""
         return read_mask(self.root / self.masks[row], shape, self.hair)
 
     def check(self, row: int, size_of: Callable[[Path], tuple[int, int]] = check_picture) -> None:
-        """Raise UserError unless the row's two files are complete and have the same proportions.
+        """Raise UserError unless the two files of a row are complete and have the same aspect ratio.
 
-        `size_of` is `check_picture`, or one that remembers (see `training.checks`).
+        `size_of` is `check_picture`, or a version of it that caches (see `training.checks`).
         """
         mask = self.root / self.masks[row]
         shape = size_of(self.photo(row))
         check_proportions(mask, size_of(mask), shape)
 
     def split(self, fold: int, n_folds: int) -> dict[str, np.ndarray]:
-        """Rows of `train`, `valid` and, where the data set has one, `test`; see `split_rows`.
+        """The rows of `train`, `valid` and, if the data set has one, `test`; see `split_rows`.
 
-        With CelebAMask-HQ's mapping file they are CelebA's own.
+        With the mapping file of CelebAMask-HQ, this is CelebA's own split.
         """
         mapping = self.root / MAPPING
         if not mapping.is_file():
@@ -85,7 +85,7 @@ class FolderIndex:
             original = pd.read_csv(mapping, sep=r"\s+", usecols=["idx", "orig_idx"]).set_index("idx")["orig_idx"]
             original = original.loc[[int(Path(image).stem) for image in self.images]]
             if len(original) != len(self) or original.isna().any():
-                raise ValueError("a photo is there twice, or without its number in CelebA")
+                raise ValueError("a photo is listed twice, or without its number in CelebA")
             original = original.to_numpy(np.int64)
         except (KeyError, ValueError) as error:
             raise UserError(f"{mapping}: does not list every photo of {self.root} ({error})") from error
@@ -94,16 +94,16 @@ class FolderIndex:
 
 
 def split_rows(root: Path, parts: Sequence[str], fold: int, n_folds: int) -> dict[str, np.ndarray]:
-    """Divide the photos of a data set.
+    """Split a data set.
 
     Args:
-        root: names it in errors.
-        parts: of each photo, `train`, `valid` or `test`.
-        fold: the one to validate on, counted from 0; without meaning where some photos are `valid`.
-        n_folds: number of folds that the photos of `train` are divided into where none is `valid`.
+        root: folder of the data set, for error messages.
+        parts: `train`, `valid` or `test` for each photo.
+        fold: fold to validate on, counted from 0; ignored if `parts` contains `valid`.
+        n_folds: number of folds to divide the photos of `train` into, if `parts` does not contain `valid`.
 
     Returns:
-        Rows of `train`, `valid` and, where there are any, `test`. Raises UserError for fewer photos than folds.
+        The rows of `train`, `valid` and, if there are any, `test`. Raises UserError for fewer photos than folds.
     """
     rows = {name: np.flatnonzero([part == name for part in parts]) for name in ("train", "valid", "test")}
     if not len(rows["test"]):
@@ -136,12 +136,12 @@ def open_folder(root: Path, hair_label: Sequence[str] = ()) -> FolderIndex:
     """Index a folder of photos and masks.
 
     Args:
-        root: has `image/` and `mask/` (formats that inference reads, same stems), or is the download of Figaro-1k,
-            LaPa, CIHP or CelebAMask-HQ, of which photos without hair are left out as `prepare_celeb` does.
-        hair_label: classes of hair; of masks the numbers count.
+        root: a folder with `image/` and `mask/` (same file stems, formats that inference reads), or the download of
+            Figaro-1k, LaPa, CIHP or CelebAMask-HQ (without its photos without hair, as in `prepare_celeb`).
+        hair_label: classes of hair; for masks, only numbers are used.
 
     Raises:
-        UserError: a missing or empty folder, a photo without mask or the reverse.
+        UserError: the folder is missing or empty, or a photo has no mask or a mask no photo.
     """
     if not root.is_dir() or not any(root.iterdir()):
         problem = "is empty" if root.is_dir() else "no such folder"
@@ -167,14 +167,14 @@ def open_folder(root: Path, hair_label: Sequence[str] = ()) -> FolderIndex:
 
 
 def is_folder(root: Path) -> bool:
-    """Whether `open_folder` knows the layout of a folder."""
+    """Whether `open_folder` can read the layout of a folder."""
     if (root / "image").is_dir() and (root / "mask").is_dir():
         return True
     return (root / "CelebA-HQ-img").is_dir() or bool(_part_folders(root))
 
 
 def _part_folders(root: Path) -> list[tuple[Path, Path, str]]:
-    """Folders of photos and of masks in one of LAYOUTS, and the part of the data set that each pair is."""
+    """The folders of photos and of masks in one of LAYOUTS, each with its split."""
     pairs = [
         (root / photos.format(name), root / masks.format(name), part)
         for name, part in PARTS.items()
@@ -184,10 +184,10 @@ def _part_folders(root: Path) -> list[tuple[Path, Path, str]]:
 
 
 def _pair(images: dict[str, Path], masks: dict[str, Path]) -> list[tuple[Path, Path]]:
-    """Photos with their masks, both by name. Raises UserError where one lacks the other."""
+    """Photos with their masks, matched by name. Raises UserError if one is missing."""
     for one, other, what in ((images, masks, "mask"), (masks, images, "photo")):
         if lonely := [stem for stem in one if stem not in other]:
-            raise UserError(f"{one[lonely[0]]}: has no {what}; {len(lonely)} such files, remove or complete them")
+            raise UserError(f"{one[lonely[0]]}: has no {what} ({len(lonely)} such files); add it or remove the file")
     return [(image, masks[stem]) for stem, image in images.items()]
 
 
@@ -195,9 +195,9 @@ def _pair(images: dict[str, Path], masks: dict[str, Path]) -> list[tuple[Path, P
 
 
 def scan_celeb(root: Path) -> Iterator[tuple[Path, Path | None, str]]:
-    """Go through CelebAMask-HQ's download: photo, hair mask or None, and one of `hair`, `no hair`, `no annotation`.
+    """Yield each photo of the CelebAMask-HQ download, its hair mask or None, and `hair`, `no hair` or `no annotation`.
 
-    A photo shows no hair when it has masks of other parts but none of hair.
+    A photo has no hair if it has masks of other parts of the face but none of hair.
     """
     annotations = root / "CelebAMask-HQ-mask-anno"
     parts: dict[str, set[str]] = {}
@@ -215,15 +215,15 @@ def scan_celeb(root: Path) -> Iterator[tuple[Path, Path | None, str]]:
 
 
 def prepare_celeb(root: Path, output: Path | None = None, keep_hairless: bool = False) -> pd.Series:
-    """Turn CelebAMask-HQ's download into `image/<n>.jpg` and `mask/<n>.png`.
+    """Turn the CelebAMask-HQ download into `image/<n>.jpg` and `mask/<n>.png`.
 
-    Files that exist are kept, except empty masks of an earlier `keep_hairless` that are not wanted now. Photos and
-    masks are hard links where the file system allows, else copies.
+    Existing files are kept, except empty masks from an earlier run with `keep_hairless` if it is now False. Photos and
+    masks are hard links if the file system supports them, else copies.
 
     Args:
         root: the download, with `CelebA-HQ-img/` and `CelebAMask-HQ-mask-anno/`.
         output: where `image/` and `mask/` are created; None: in `root`.
-        keep_hairless: give a photo without hair an empty mask instead of leaving it out.
+        keep_hairless: keep photos without hair, with an empty mask, instead of leaving them out.
 
     Returns:
         Number of photos by outcome: `hair`, `no hair, empty mask` or `no hair, left out`, `no annotation, left out`,
@@ -261,7 +261,7 @@ def prepare_celeb(root: Path, output: Path | None = None, keep_hairless: bool = 
 
 
 def _prepare_photo(photo: Path, mask: Path | None, target: Path) -> None:
-    """Link a photo and its mask, or make an empty one, at `target`. Raises UserError where they are broken."""
+    """Link a photo, and at `target` its mask or a new empty one. Raises UserError if a file is broken."""
     shape = check_picture(photo)
     if mask is not None:
         check_proportions(mask, check_picture(mask), shape)
@@ -276,7 +276,7 @@ def _prepare_photo(photo: Path, mask: Path | None, target: Path) -> None:
 
 
 def _remove_empty_mask(target: Path, mask: Path | None, image: Path) -> None:
-    """Remove an empty mask that an earlier `keep_hairless` made, with its photo; a link to the download's own stays."""
+    """Remove an empty mask from an earlier `keep_hairless`, and its photo; links to masks of the download are kept."""
     is_linked = mask is not None and mask.exists() and target.exists() and target.samefile(mask)
     if target.exists() and not is_linked:
         with contextlib.suppress(UserError):  # a broken mask is not an empty one
@@ -286,7 +286,7 @@ def _remove_empty_mask(target: Path, mask: Path | None, image: Path) -> None:
 
 
 def _link(source: Path, target: Path) -> None:
-    """Link or copy a file; a `target` that exists is kept unless it is a broken picture."""
+    """Link or copy a file. An existing `target` is kept unless it is a broken image."""
     if target.exists():
         with contextlib.suppress(UserError):
             if not target.samefile(source):
@@ -295,6 +295,6 @@ def _link(source: Path, target: Path) -> None:
         target.unlink()
     try:
         os.link(source.resolve(), target)
-    except OSError:  # another file system, or one without links
+    except OSError:  # different file systems, or one without hard links
         with atomic(target) as temporary:
             shutil.copyfile(source, temporary)

@@ -1,4 +1,4 @@
-"""Mask files, and whether a picture file is complete."""
+"""Read mask files, and check that image files are complete."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,34 +13,34 @@ from hair.headers import open_header, orientation, reading
 from hair.photos import check_photo, read_grey
 from hair.pixels import turn
 
-PROPORTIONS_TOLERANCE = 0.02  # by which a mask's proportions may differ from its photo's: rounding when it was resized
+PROPORTIONS_TOLERANCE = 0.02  # relative difference of aspect ratios of mask and photo that rounding may cause
 
 
 def read_mask(path: Path, shape: tuple[int, int], hair: Sequence[int] = ()) -> np.ndarray:
     """Read a mask file.
 
     Args:
-        path: a grey picture in which hair is above half of the range, so that JPEGs work, and which is not transparent
-            there (PNG); or a picture of the values 0 and 1 alone.
-        shape: the photo's (height, width). A mask of another size is resized if its proportions are the photo's.
-        hair: class numbers of hair, of a mask of class numbers: its grey levels, or the places of its palette. Masks
-            of 0 and 255 alone and JPEGs are read as if this was empty.
+        path: a grey image in which hair is opaque and above half of the range (so that JPEGs work), or an image with
+            only the values 0 and 1.
+        shape: the photo's (height, width). A mask of another size is resized if it has the same aspect ratio.
+        hair: for masks that contain class numbers (grey levels or palette indices), the classes that are hair. JPEGs
+            and masks with only 0 and 255 are read as if this were empty.
 
     Returns:
         uint8 {0, 1} (height, width).
 
     Raises:
-        UserError: a missing or unreadable file, other values, other proportions.
+        UserError: the file is missing or unreadable, or has other values or another aspect ratio.
     """
     classes = _read_classes(path) if hair else None
     mask = _decode(path) if classes is None else np.isin(classes, hair).astype(np.uint8)
     top, brightest = np.iinfo(mask.dtype).max, int(mask.max())
     if brightest <= 1:
         mask = mask * top
-    elif brightest <= top // 2:  # it would become a mask without hair; it is a palette, or holds class numbers
+    elif brightest <= top // 2:  # probably a mask of class numbers; it would be read as a mask without hair
         raise UserError(
             f"{path}: its brightest pixel is {brightest}, but hair is above {top // 2}; make hair white, or give the "
-            "number of its class with --hair_label"
+            "class number of hair with --hair_label"
         )
     if mask.shape != shape:
         check_proportions(path, mask.shape, shape)
@@ -49,7 +49,7 @@ def read_mask(path: Path, shape: tuple[int, int], hair: Sequence[int] = ()) -> n
 
 
 def _read_classes(path: Path) -> np.ndarray | None:
-    """A mask file's class numbers, uint8 or uint16 (H, W), upright; None where it holds none. Raises UserError."""
+    """The class numbers in a mask file, uint8 or uint16 (H, W), upright; None if it has none. Raises UserError."""
     with _user_errors(path), reading(path) as stream:
         picture = open_header(stream)
         if isinstance(picture, Image.Image) and picture.mode == "P":
@@ -65,7 +65,7 @@ def _read_classes(path: Path) -> np.ndarray | None:
 
 
 def _decode(path: Path) -> np.ndarray:
-    """A mask file as grey uint8 or uint16 (H, W), upright, 0 where it is transparent. Raises UserError."""
+    """A mask file as grey uint8 or uint16 (H, W), upright, with 0 in transparent parts. Raises UserError."""
     with _user_errors(path):
         mask, opacity = read_grey(path)
     if opacity is not None:
@@ -74,19 +74,19 @@ def _decode(path: Path) -> np.ndarray:
 
 
 def check_proportions(path: Path, mask: tuple[int, int], photo: tuple[int, int]) -> None:
-    """Raise UserError where a mask (height, width) cannot be that of a photo (height, width)."""
+    """Raise UserError if the (height, width) of mask and photo have different aspect ratios."""
     if abs(mask[0] * photo[1] - mask[1] * photo[0]) > PROPORTIONS_TOLERANCE * mask[0] * photo[1]:
-        raise UserError(f"{path}: the mask is {mask[1]}×{mask[0]} but its photo {photo[1]}×{photo[0]}")
+        raise UserError(f"{path}: the mask is {mask[1]}×{mask[0]}, but its photo is {photo[1]}×{photo[0]}")
 
 
 def check_picture(path: Path) -> tuple[int, int]:
-    """Check that a picture file is complete; of JPEGs and PNGs that end as they should only the ends are read.
+    """Check that an image file is complete. Of JPEGs and PNGs with an end marker, only both ends are read.
 
     Returns:
-        The upright picture's (height, width).
+        The (height, width) of the upright image.
 
     Raises:
-        UserError: missing, empty, not a picture, or cut off.
+        UserError: missing, empty, not an image, or truncated.
     """
     with _user_errors(path):
         try:
@@ -97,7 +97,7 @@ def check_picture(path: Path) -> tuple[int, int]:
 
 @contextmanager
 def _user_errors(path: Path) -> Iterator[None]:
-    """Turn what the system says of a file into a UserError."""
+    """Turn the system's errors about a file into a UserError."""
     try:
         yield
     except FileNotFoundError:

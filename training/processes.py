@@ -1,4 +1,4 @@
-"""Several processes that train together, one on each GPU, as torchrun starts them."""
+"""Distributed training: several processes, one per GPU, started by torchrun."""
 
 import os
 import sys
@@ -12,11 +12,11 @@ from torch import distributed
 from hair.errors import UserError
 
 T = TypeVar("T")
-LONGEST_WAIT = timedelta(hours=2)  # while the first process builds an index or checks the photos, the others wait
+LONGEST_WAIT = timedelta(hours=2)  # the others wait while the first process builds an index or checks the photos
 
 
 def join_processes(device: torch.device) -> None:
-    """Under torchrun, which sets WORLD_SIZE, become one of its processes; else do nothing."""
+    """Join the process group if torchrun started this process (it sets WORLD_SIZE); else do nothing."""
     if int(os.environ.get("WORLD_SIZE", 1)) == 1 or distributed.is_initialized():
         return
     if device.type == "cuda":
@@ -25,13 +25,13 @@ def join_processes(device: torch.device) -> None:
 
 
 def leave_processes() -> None:
-    """Undo `join_processes`; without it the process may hang at its end."""
+    """Leave the process group; without this the process may hang at its end."""
     if distributed.is_initialized():
         distributed.destroy_process_group()
 
 
 def rank() -> int:
-    """The number of this process. The first, 0, is the one that prints and writes."""
+    """The number of this process. Only process 0 prints and writes."""
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
@@ -41,7 +41,7 @@ def world_size() -> int:
 
 
 def wait_for_all() -> None:
-    """Wait until every process has come here."""
+    """Wait until all processes have reached this point."""
     if world_size() > 1:
         distributed.barrier()
 
@@ -54,16 +54,16 @@ def total(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def share_buffers(model: torch.nn.Module) -> None:
-    """Give all processes the buffers of the first: each has batch normalisation's averages over its own photos."""
+    """Copy the buffers of the first process to all: each has batch normalisation statistics of its own photos."""
     if world_size() > 1:
         for buffer in model.buffers():
             distributed.broadcast(buffer, 0)
 
 
 def first_alone(function: Callable[[], T]) -> T:
-    """Call a function in the first process, then in the others, which find what it has made.
+    """Call a function in the first process, then in the others, which can use the files that it has made.
 
-    A UserError or OSError of the first process is raised there; the other processes then end without a message.
+    If the first process raises a UserError or OSError, the other processes end without a message.
     """
     if world_size() == 1:
         return function()

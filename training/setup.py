@@ -1,4 +1,4 @@
-"""What a run is made of: the network with its optimizer and schedule, and the loaders."""
+"""Build the parts of a run: network, optimizer, schedule and loaders."""
 
 import math
 from functools import partial
@@ -22,23 +22,23 @@ from training.schedules import Schedule, build_scheduler
 from training.sources import source_of
 from utils import fast_precision, seed_everything
 
-THRESHOLD = 0.5  # probability from which a pixel is hair, of models as they are trained
-EMA_WARMUP_POWER = 0.75  # how fast a moving average forgets the untrained weights, also in runs of few steps
+THRESHOLD = 0.5  # probability from which a pixel is hair; stored with trained models
+EMA_WARMUP_POWER = 0.75  # of timm's EMA warm-up: in short runs, too, the average soon forgets the untrained weights
 
 
 def build_state(plan: TrainingPlan, device: torch.device, photos: int) -> tuple[TrainingState, dict]:
-    """Build what is trained.
+    """Build the training state.
 
     Args:
-        plan: of the training.
-        device: of the training.
-        photos: how many an epoch draws.
+        plan: settings of the training.
+        device: where the training runs.
+        photos: number of photos per epoch.
 
     Returns:
-        The state before the first step, and facts for the model's `config.json`.
+        The state before the first step, and metadata for the model's `config.json`.
 
     Raises:
-        UserError: a batch of more photos than there are; see `models.build_model` and `models.load_weights`.
+        UserError: a batch has more photos than there are; see also `models.build_model` and `models.load_weights`.
     """
     batches = photos // (plan.batch_size * world_size())
     if batches == 0:
@@ -72,11 +72,11 @@ def build_state(plan: TrainingPlan, device: torch.device, photos: int) -> tuple[
 
 
 def build_network(plan: TrainingPlan) -> tuple[SegmentationModel, dict]:
-    """The network with the weights that it starts from, and the `mean` and `std` of its input. Raises UserError."""
+    """The network with its initial weights, and the `mean` and `std` of its input. Raises UserError."""
     checkpoints = [] if plan.resume is None else [plan.resume / LAST, plan.resume / PREVIOUS]
     has_checkpoint = any(path.exists() for path in checkpoints)
     encoder_weights = None if plan.encoder_weights == "none" else plan.encoder_weights
-    # Weights that a checkpoint or --weights replaces are not worth a download.
+    # Do not download weights that a checkpoint or --weights replaces.
     start = None if has_checkpoint or plan.weights else encoder_weights
     build = partial(models.build_model, plan.encoder_type, plan.decoder_type, start, plan.decoder_channels)
     model = first_alone(build)  # the other processes find the weights downloaded
@@ -84,14 +84,14 @@ def build_network(plan: TrainingPlan) -> tuple[SegmentationModel, dict]:
     if plan.weights is not None:
         source = plan.weights
         if plan.resume is not None and has_checkpoint and (plan.resume / "config.json").is_file():
-            source = plan.resume  # it has a model of its own, and the one that it started from may be gone
+            source = plan.resume  # the run has saved its own model; the one it started from may have been deleted
         trained = models.load_weights(model, source)
         mean, std = trained["mean"], trained["std"]
     return model, {"mean": mean, "std": std}
 
 
 def build_optimizer(plan: TrainingPlan, model: SegmentationModel) -> torch.optim.AdamW:
-    """AdamW with two groups of parameters: the encoder's and the rest."""
+    """AdamW with two parameter groups: the encoder, and the rest."""
     encoder = [p for p in model.encoder.parameters() if p.requires_grad]
     known = {id(p) for p in encoder}
     rest = [p for p in model.parameters() if id(p) not in known]
@@ -100,9 +100,9 @@ def build_optimizer(plan: TrainingPlan, model: SegmentationModel) -> torch.optim
 
 
 def distribute(model: nn.Module, device: torch.device, compiled: bool) -> nn.Module:
-    """The model as training calls it: over several processes, compiled."""
+    """The model as training calls it: distributed over processes, compiled."""
     if world_size() > 1:
-        # Some encoders of SMP have parameters that no output depends on; so have frozen ones.
+        # Some encoders of SMP have unused parameters, and frozen ones get no gradient.
         ids = [device] if device.type == "cuda" else None
         model = DistributedDataParallel(model, device_ids=ids, find_unused_parameters=True)
     return cast(nn.Module, torch.compile(model)) if compiled else model
@@ -111,7 +111,7 @@ def distribute(model: nn.Module, device: torch.device, compiled: bool) -> nn.Mod
 def build_loaders(
     plan: TrainingPlan, train: HairDataset, valid: HairDataset, device: torch.device
 ) -> tuple[HairLoader, HairLoader]:
-    """Loaders for training and for validation, of this process's share."""
+    """Loaders for training and for validation, with the photos of this process."""
     pin_memory = device.type == "cuda"
     return (
         build_loader(train, plan.batch_size, plan.num_workers, plan.seed, pin_memory),
@@ -120,14 +120,14 @@ def build_loaders(
 
 
 def depthwise_in_float32(model: nn.Module) -> None:
-    """Keep a model's depthwise convolutions out of autocast.
+    """Exclude depthwise convolutions from autocast.
 
-    On CPUs their backward pass is slower in bf16 than in float32, and it is much of an EfficientNet's step
-    (`benchmarks/training.py` times the whole step).
+    On CPUs their backward pass is slower in bf16 than in float32, and it takes much of the time of a training step with
+    an EfficientNet (`benchmarks/training.py` measures the whole step).
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1:
-            # A bound method, because a deep copy, such as the EMA's, binds it to the copy.
+            # A bound method, because a deep copy (as for the EMA) then binds it to the copy.
             module.forward = MethodType(_float32_forward, module)
 
 

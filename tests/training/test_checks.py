@@ -64,7 +64,7 @@ def test_a_file_that_breaks_later_is_found(pairs: Path, read: list[str]) -> None
     assert read == ["image/7.png"] * 2
     write_picture(pairs / "image" / "2.png", np.zeros((64, 64, 3), np.uint8))
     for _ in range(2):  # complete, but no photo of its mask
-        with pytest.raises(UserError, match=r"2\.png: the mask is 64×48 but its photo 64×64"):
+        with pytest.raises(UserError, match=r"2\.png: the mask is 64×48, but its photo is 64×64"):
             checks.check_rows(index, ROWS)
     (pairs / "mask" / "1.png").unlink()
     with pytest.raises(UserError, match=r"1\.png: no such file"):

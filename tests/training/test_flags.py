@@ -100,7 +100,7 @@ def test_what_follows_from_other_flags() -> None:
         ("--fold 5", "--fold 5 is out of range"),
         ("--teacher a --loss lovasz", "--loss lovasz needs masks of 0 and 1"),
         ("--resume nowhere", r"no args\.json there"),
-        ("--name a/b", "--name a/b: is a part of a folder's name"),
+        ("--name a/b", "--name a/b: becomes part of a folder name"),
     ],
 )
 def test_flags_that_do_not_go_together(words: str, message: str) -> None:

@@ -83,7 +83,7 @@ def test_prepare_celeb_again_mends_broken_copies(celeb: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (["0 1 1.jpg", *(f"{n} {n} {n}.jpg" for n in range(40))], "there twice"),
+        (["0 1 1.jpg", *(f"{n} {n} {n}.jpg" for n in range(40))], "listed twice"),
         (["0  ", "1 1 1.jpg"], "list every photo"),
     ],
 )
@@ -185,7 +185,7 @@ def test_parsing_data_sets_are_read_as_they_are_downloaded(
     np.testing.assert_array_equal(index.mask(0, SIZE), HAIR)
     found = index.split(0, 5)
     assert found["train"].tolist() == [0] and found["valid"].tolist() == [1] and len(found.get("test", [2])) == 1
-    with pytest.raises(UserError, match=r"0\.png: its brightest pixel is 10, .* give the number of its class"):
+    with pytest.raises(UserError, match=r"0\.png: its brightest pixel is 10, .* give the class number of hair"):
         open_data(tmp_path).mask(0, SIZE)
 
 

@@ -64,7 +64,7 @@ def test_labels_of_a_photo_of_another_shape_are_refused(tmp_path: Path) -> None:
     content = coco("a.jpg", HAIR)
     content["images"][0] |= {"width": SIZE[0], "height": SIZE[1]}
     write(tmp_path, {"a.jpg": PHOTO, "a.json": json.dumps(content).encode()})
-    with pytest.raises(UserError, match=r"a\.json, a\.jpg: the mask is 60×40 but its photo 40×60"):
+    with pytest.raises(UserError, match=r"a\.json, a\.jpg: the mask is 60×40, but its photo is 40×60"):
         open_labels(tmp_path).check(0)
 
 

@@ -46,7 +46,7 @@ def test_transparent_parts_of_a_mask_are_not_hair(tmp_path: Path) -> None:
 def test_an_empty_mask_stays_empty_and_a_mask_of_other_proportions_is_refused(tmp_path: Path) -> None:
     write_picture(tmp_path / "empty.png", np.zeros((32, 32), np.uint8))
     assert not read_mask(tmp_path / "empty.png", (64, 64)).any()
-    with pytest.raises(UserError, match=r"empty\.png: the mask is 32×32 but its photo 64×128"):
+    with pytest.raises(UserError, match=r"empty\.png: the mask is 32×32, but its photo is 64×128"):
         read_mask(tmp_path / "empty.png", (128, 64))
 
 
