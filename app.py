@@ -92,10 +92,15 @@ def main() -> None:
 
     from hair import HairSegmenter
     from web.api import build_api
-    from web.visitors import Turns
+    from web.visitors import Turns, return_freed_memory
+
+    if not args.api_only:
+        from web.page import Page
+        from web.server import build_server
 
     # By default the signal would end the process at once; this way the folder below is deleted.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    return_freed_memory()
     with tempfile.TemporaryDirectory(prefix="hair-") as folder:
         tempfile.tempdir = folder  # so that whatever an upload leaves is deleted, too
         family = socket.AF_INET6 if ":" in args.host else socket.AF_INET
@@ -105,9 +110,6 @@ def main() -> None:
         if args.api_only:
             server = build_api(segmenter, Turns(), args.root_path, is_alone=True)
         else:
-            from web.page import Page
-            from web.server import build_server
-
             page = Page(segmenter, Path(folder), args.root_path)
             os.environ["GRADIO_TEMP_DIR"] = str(page.inbox)
             server = build_server(page)

@@ -197,8 +197,11 @@ class RootPath:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket") and self._root:
             path = scope["path"]
-            is_below = f"{path}/".startswith(f"{self._root}/")
-            scope = {**scope, "root_path": self._root, "path": (path[len(self._root) :] or "/") if is_below else path}
+            if scope["type"] == "http" and path == self._root:  # relative addresses would lead beside the page
+                await RedirectResponse(f"{path}/")(scope, receive, send)
+                return
+            is_below = path.startswith(f"{self._root}/")
+            scope = {**scope, "root_path": self._root, "path": path[len(self._root) :] if is_below else path}
         await self._app(scope, receive, send)
 
 

@@ -275,6 +275,7 @@ def test_below_a_path(root_path, prefix):
         answer = client.post(f"{prefix}/api/hair?format=json", content=JPEG)
         assert answer.json()["hair"] == 0.5
         assert client.get(f"{prefix}/", follow_redirects=False).headers["location"] == f"{root_path}/api/docs"
+        assert client.get("/hair", follow_redirects=False).headers["location"] == "/hair/"
         assert "'/hair/api/openapi.json'" in client.get(f"{prefix}/api/docs").text
         assert client.get(f"{prefix}/api/openapi.json").json()["servers"] == [{"url": root_path}]
         assert client.post("/hairy/api/hair", content=JPEG).status_code == 404
