@@ -92,7 +92,7 @@ def main() -> None:
 
     from hair import HairSegmenter
     from web.api import build_api
-    from web.visitors import Turns, return_freed_memory
+    from web.visitors import Turns
 
     if not args.api_only:
         from web.page import Page
@@ -100,7 +100,6 @@ def main() -> None:
 
     # By default the signal would end the process at once; this way the folder below is deleted.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    return_freed_memory()
     with tempfile.TemporaryDirectory(prefix="hair-") as folder:
         tempfile.tempdir = folder  # so that whatever an upload leaves is deleted, too
         family = socket.AF_INET6 if ":" in args.host else socket.AF_INET

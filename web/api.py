@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hair import HairSegmenter, UserError
 from hair.colors import HAIR_COLORS, parse_color
+from hair.cutout import parse_background
 from hair.dye import Dye
 from hair.effects import Looks
 from hair.exif import read_exif
@@ -70,6 +71,9 @@ class Options(BaseModel, frozen=True, extra="forbid"):
     highlights: float | None = Field(
         None, ge=0, le=1, description="dye this share of the strands in the second colour, or lighter if there is one"
     )
+    background: str | None = Field(
+        None, description="what alpha shows behind the hair: a CSS colour, %23rrggbb or blur (default: nothing)"
+    )
     strength: float = Field(1, ge=0, le=1, description="of the dye")
     opacity: float = Field(0.45, ge=0, le=1, description="of the overlay's tint")
     threshold: float | None = Field(
@@ -99,6 +103,13 @@ class Options(BaseModel, frozen=True, extra="forbid"):
             raise ValueError(f"{error}; in an address # is written %23") from error
         return value
 
+    @field_validator("background")
+    @classmethod
+    def _is_background(cls, value: str | None) -> str | None:
+        if value is not None and parse_background(value) is None:  # a file would be one of this machine
+            raise ValueError("neither a CSS colour, nor #rrggbb (in an address %23rrggbb), nor blur")
+        return value
+
     def results(self, default_threshold: float, accept: str) -> Results:
         """What to make of the photo, of one kind. Raises UserError for what there cannot be.
 
@@ -110,9 +121,12 @@ class Options(BaseModel, frozen=True, extra="forbid"):
         kind = self.save or ("json" if wanted == "json" else "overlay")
         if self.format == "json" and kind not in TEXTS:
             raise UserError(f"format: json is for save={', '.join(TEXTS)}")
+        if self.background is not None and kind != "alpha":
+            raise UserError("background: this is for save=alpha")
         threshold = default_threshold if self.threshold is None else self.threshold
         dye = Dye(tuple(map(parse_color, self.color)), self.strength, self.bleach, self.highlights)
-        looks = Looks(threshold, dye, self.opacity)
+        background = None if self.background is None else parse_background(self.background)
+        looks = Looks(threshold, dye, self.opacity, background)
         picture_format = wanted if wanted in FORMATS else FORMATS[0]
         return Results((kind,), looks, self.max_pixels, picture_format, self.quality, self.keep_exif)
 

@@ -22,19 +22,16 @@ from web.texts import TEXTS
 MAX_PIXELS = 51_000_000  # of a photo: 8192 × 6144, which telephones call 50 megapixels
 MAX_AT_ONCE = 4  # photos that are processed; together they have at most MAX_PIXELS
 MAX_WAITING = 32  # photos that wait for their turn; each occupies one of the 40 threads that FastAPI has
-MMAP_THRESHOLD = -3  # number of the option in malloc.h
-LARGE_BLOCK = 2**20  # bytes
 
 
 def return_freed_memory() -> None:
-    """Let glibc return each block of a photo to the kernel as soon as it is freed. Linux only.
+    """Give memory that was freed back to the system. Linux with glibc only.
 
-    By default it keeps blocks of up to 32 MB for each thread, and most of a server's memory is what threads have freed
-    (mallopt(3); benchmarks/page.py).
+    By itself glibc keeps blocks of up to 32 MB for each thread, which add up to gigabytes (benchmarks/page.py).
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        mallopt(MMAP_THRESHOLD, LARGE_BLOCK)
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
 
 
 class UserMessage(Exception):  # noqa: N818 (a message for the visitor, not a fault of the program)
@@ -90,6 +87,7 @@ class Turns:
         try:
             yield
         finally:
+            return_freed_memory()
             with self._changed:
                 self._running.remove(pixels)
                 self._changed.notify_all()

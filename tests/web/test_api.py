@@ -121,6 +121,17 @@ def test_dyes_are_those_of_the_command_line(client):
     assert post(client, **query).content == expected
 
 
+@pytest.mark.parametrize(
+    ("background", "color"), [("blur", None), ("#102030", (0x10, 0x20, 0x30)), ("white", (255,) * 3)]
+)
+def test_backgrounds_are_those_of_the_command_line(client, background, color):
+    photo = open_photo(DEMO)
+    looks = Looks(0.5, Dye((parse_color("auburn"),)), background=color or background)
+    expected = make_result("alpha", "", photo, Half()(photo.pixels), Results(("alpha",), looks, format="jpg"))
+    answer = post(client, save="alpha", background=background, format="jpg")
+    assert (answer.headers["content-type"], answer.content) == ("image/jpeg", expected[1])
+
+
 def test_transparency_is_kept_and_remarks_are_told(client):
     pixels = np.dstack([drawn.PHOTO, drawn.ALPHA])
     for kind in ("recolor", "alpha"):
@@ -177,6 +188,8 @@ def test_options_of_the_network_are_passed_on():
         ({"color": "blurple"}, "color blurple: not #rrggbb"),
         ({"color": ["red", "blue", "green"]}, "color: "),
         ({"highlights": 0.5, "bleach": False}, "highlights: lighter strands need bleach"),
+        ({"background": str(DEMO), "save": "alpha"}, "background: neither a CSS colour"),
+        ({"background": "blur"}, "background: this is for save=alpha"),
         ({"threshold": 1}, "threshold: "),
         ({"threshold": "nan"}, "threshold: "),
         ({"quality": 0}, "quality: "),
