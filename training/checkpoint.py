@@ -1,4 +1,4 @@
-"""A run's state on the disk: saved whole or not at all, and read again by `--resume`."""
+"""Save the state of a run atomically, and load it again for `--resume`."""
 
 import contextlib
 import errno
@@ -30,21 +30,21 @@ from training.stops import STOP_SIGNALS, handle_stops
 
 CHECKPOINT_VERSION = 2
 LAST, PREVIOUS, BROKEN = "last.pth", "previous.pth", "broken.pth"
-# What a checkpoint records of the plan: what decides which photos a batch holds, and what decides the learning rates.
+# The settings that a checkpoint stores: those that decide which photos are in a batch, and those for learning rates.
 ORDER = ("batch_size", "grad_accum", "processes", "photos", "sampling", "seed")
 RATES = ("scheduler", "epochs", "encoder_lr", "decoder_lr", "min_lr", "warmup_epochs", "warmup_factor")
 COUNTERS = ("epoch", "batch", "loss_sum", "best", "history")  # fields of TrainingState
-# Values that are no flags. There is no "sampling" where all are 1, as in runs from before there were any.
+# Values that are not flags. "sampling" is missing if all weights are 1, as in runs of versions without such weights.
 NAMES = {"processes": "the number of processes", "photos": "the number of photos", "sampling": "weights of --data_dir"}
-IMPATIENCE = 2.0  # seconds after a request to stop from which a second Ctrl-C is meant; torchrun repeats the first
-NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)  # a file system without locks
+IMPATIENCE = 2.0  # seconds; a second Ctrl-C that comes later is the user's (torchrun repeats the first one)
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)  # on file systems without locks
 
 
 @dataclass
 class TrainingState:
     """Everything that a resumed run needs to continue as if it had never stopped.
 
-    Order, augmentation and dropout need no stored random states: they follow from the seed, the epoch and the batch.
+    No random states are stored: order, augmentation and dropout follow from the seed, the epoch and the batch.
     """
 
     model: SegmentationModel
@@ -55,10 +55,10 @@ class TrainingState:
     scaler: torch.amp.GradScaler
     steps_per_epoch: int  # optimizer steps
     recipe: dict  # the values of ORDER and RATES
-    teacher: nn.Module | None = None  # a models.Teacher, which has files of its own
+    teacher: nn.Module | None = None  # a models.Teacher; not saved here
     epoch: int = 0  # finished epochs
     batch: int = 0  # finished batches of the current epoch
-    loss_sum: float = 0.0  # over those batches
+    loss_sum: float = 0.0  # over these batches
     best: float = -1.0  # Dice at the current size
     history: list[dict] = field(default_factory=list)  # rows of log.csv
     trained_on: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))  # as PhotoSet.digests; it grows
@@ -70,11 +70,11 @@ class TrainingState:
         return self.epoch * self.steps_per_epoch + math.ceil(self.batch / self.recipe["grad_accum"])
 
     def scored_model(self) -> SegmentationModel:
-        """The network that is validated and saved: the moving average of the weights where there is one."""
+        """The network that is validated and saved: the moving average of the weights, if there is one."""
         return self.ema.module if self.ema else self.model
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint of tensors and plain values, atomically; the one before becomes `previous.pth`."""
+        """Write a checkpoint of tensors and plain values, atomically; the previous one becomes `previous.pth`."""
         content = {
             "version": CHECKPOINT_VERSION,
             "recipe": self.recipe,
@@ -88,7 +88,7 @@ class TrainingState:
                 path.replace(path.with_name(PREVIOUS))
 
     def resume(self, run: Path) -> None:
-        """Continue from a run's `last.pth`, or from `previous.pth` where that one is broken. Raises UserError."""
+        """Continue from a run's `last.pth`, or from `previous.pth` if that is broken. Raises UserError."""
         last, previous = run / LAST, run / PREVIOUS
         if last.exists() or previous.exists():
             try:
@@ -99,23 +99,25 @@ class TrainingState:
                 content = _read_checkpoint(previous)
                 if rank() == 0:
                     print(f"{error}; resuming from {previous}", file=sys.stderr)
-                    if last.exists():  # the next save would replace the good checkpoint by this one
+                    if last.exists():  # otherwise the next save would replace the good checkpoint with this one
                         last.replace(run / BROKEN)
             self.load(content, run)
         elif (run / "log.csv").exists():
-            raise UserError(f"{last}: no such file, so this run cannot be resumed; start another in a new --output_dir")
+            raise UserError(
+                f"{last}: no such file, so this run cannot be resumed; start a new run in a new --output_dir"
+            )
         elif rank() == 0:
             print(f"{run}: stopped before its first save; starting from the beginning")
 
     def load(self, content: dict, source: Path) -> None:
-        """Take over a checkpoint's content; flags of the learning rate may have changed.
+        """Load the content of a checkpoint; the learning-rate flags may have changed.
 
         Args:
-            content: of a checkpoint.
-            source: names it in errors.
+            content: content of a checkpoint.
+            source: its name, for error messages.
 
         Raises:
-            UserError: a checkpoint of other photos, another order within an epoch, or another network.
+            UserError: the checkpoint is of other photos, another order within an epoch, or another network.
         """
         changed = [key for key in ORDER + RATES if content["recipe"].get(key) != self.recipe.get(key)]
         self._check_order(content, changed, source)
@@ -136,26 +138,26 @@ class TrainingState:
                 print("; ".join([*changes, "the learning rate continues as if the run had started with these flags"]))
 
     def _check_order(self, content: dict, changed: list[str], source: Path) -> None:
-        """Refuse to continue within an epoch whose batches would hold other photos. Raises UserError."""
+        """Raise UserError if the run would continue within an epoch but with other photos in its batches."""
         wrong = [key for key in changed if key in ORDER]
         if content["batch"] and wrong:
             raise UserError(
                 f"{source}: stopped within an epoch with {_name(wrong[0])} {content['recipe'].get(wrong[0], 1)}, "
-                f"but now it is {self.recipe.get(wrong[0], 1)}; resume with the same"
+                f"but now it is {self.recipe.get(wrong[0], 1)}; resume with the same value"
             )
 
     def _check_split(self, content: dict, source: Path) -> None:
-        """Refuse to validate on photos that the run was trained on. Raises UserError."""
+        """Raise UserError if the run would be validated on photos that it has been trained on."""
         before = content.get("trained_on", torch.empty(0, dtype=torch.int64)).numpy()
         if leaked := np.isin(self.held_out, before).sum():
             raise UserError(
-                f"{source}: its data has changed, and {leaked} of the photos to validate on were trained on before; "
-                "undo the change, or start another run"
+                f"{source}: the data has changed: {leaked} of the photos to validate on have already been trained on; "
+                "undo the change, or start a new run"
             )
         self.trained_on = np.union1d(before, self.trained_on)
 
     def _load_parts(self, content: dict, has_new_schedule: bool, source: Path) -> None:
-        """Load model, optimizer and the like. Raises UserError where they do not fit."""
+        """Load model, optimizer and the other parts. Raises UserError if they do not match."""
         try:
             for name, part in self._parts().items():
                 if name == "scheduler" and has_new_schedule:
@@ -164,23 +166,23 @@ class TrainingState:
                     continue
                 part.load_state_dict(content[name])
         except (KeyError, RuntimeError, ValueError) as error:
-            raise UserError(f"{source}: does not fit these flags ({str(error).splitlines()[0]})") from error
+            raise UserError(f"{source}: does not match these flags ({str(error).splitlines()[0]})") from error
 
     def forget_best(self) -> None:
-        """Start anew to look for the best Dice, which does not compare with that at another size."""
+        """Forget the best Dice, because it cannot be compared with the Dice at another image size."""
         self.best = -1.0
         if isinstance(self.scheduler, ReduceLROnPlateau):
             _forget_best(self.scheduler)
 
     def _replay_schedule(self) -> None:
-        """Bring a new schedule to where the run is."""
+        """Advance a new schedule to the current step of the run."""
         if isinstance(self.scheduler, ReduceLROnPlateau):
             for before, row in zip([*self.history[:1], *self.history], self.history, strict=False):
                 if row["img_size"] != before["img_size"]:
                     _forget_best(self.scheduler)
                 self.scheduler.step(row["valid_dice"])
         elif self.scheduler is not None:
-            with warnings.catch_warnings(action="ignore", category=UserWarning):  # that no optimizer step came first
+            with warnings.catch_warnings(action="ignore", category=UserWarning):  # about missing optimizer steps
                 for _ in range(self.step - 1):
                     self.scheduler.step()
 
@@ -194,7 +196,7 @@ class TrainingState:
 
 
 def _name(key: str) -> str:
-    """What a user calls a value of ORDER and RATES."""
+    """The name of a value of ORDER or RATES for the user."""
     return NAMES.get(key, f"--{key}")
 
 
@@ -205,7 +207,7 @@ def _forget_best(scheduler: ReduceLROnPlateau) -> None:
 def _read_checkpoint(path: Path) -> dict:
     content = models.read_tensors(path)
     if content.get("version") != CHECKPOINT_VERSION:
-        raise UserError(f"{path}: a checkpoint of another version of this project; start a new run")
+        raise UserError(f"{path}: was saved by another version of this project; start a new run")
     needed = {"recipe", "model", "optimizer", "scaler", *COUNTERS}
     if missing := sorted(needed - content.keys()):
         raise UserError(f"{path}: is damaged ({missing[0]} is missing)")
@@ -214,7 +216,7 @@ def _read_checkpoint(path: Path) -> dict:
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn what a full disk raises into a UserError; torch raises RuntimeError and safetensors its own kind."""
+    """Turn errors of a full disk into a UserError; torch raises RuntimeError, and safetensors its own error."""
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:
@@ -224,9 +226,9 @@ def writing(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def alone_in(run: Path) -> Iterator[None]:
-    """Keep other runs out of a run folder. Raises UserError where one is using it.
+    """Lock a run folder. Raises UserError if another run is using it.
 
-    The operating system ends the lock with the process. A file system without locks does not stop a training.
+    The operating system releases the lock when the process ends. On file systems without locks, nothing is locked.
     """
     if rank() > 0:
         yield
@@ -245,31 +247,31 @@ def alone_in(run: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # Removed while it is locked, because filelock accepts no lock on a removed file: no other run can hold it.
-        with contextlib.suppress(OSError):  # Windows cannot remove an open file; there filelock does it on release
+        # Removed while it is locked: filelock does not accept a lock on a removed file, so no other run can get it.
+        with contextlib.suppress(OSError):  # Windows cannot remove an open file; there, filelock removes it on release
             path.unlink()
         lock.release()
 
 
 def remove_leftovers(run: Path) -> None:
-    """Remove what a process that was killed while saving left behind."""
+    """Remove temporary files of a process that was killed while it was saving."""
     for pattern in (".*.pth.*", ".*.csv.*", ".*.json.*", ".*.safetensors.*", ".new.*"):  # the last by earlier versions
         for folder in run.glob(pattern):
             shutil.rmtree(folder, ignore_errors=True)
 
 
 class CheckpointTimer:
-    """Saves a run's state every few minutes.
+    """Saves the state of a run every few minutes.
 
-    As a context manager it delays requests to stop (see `training.stops`) to the end of a step, where the state is
-    complete; a second Ctrl-C, some seconds later, stops at once.
+    As a context manager, it delays requests to stop (see `training.stops`) until the end of a step, when the state is
+    complete. A second Ctrl-C, a few seconds later, stops at once.
     """
 
     def __init__(self, state: TrainingState, path: Path, minutes: float, device: torch.device) -> None:
-        """Args: the `state` to save to `path`, the `minutes` between saves, and the `device` of the training."""
+        """Save `state` to `path` every `minutes`; `device` is where the training runs."""
         self.state, self.path, self.seconds = state, path, 60 * minutes
         self.stop_flag = torch.zeros(1, device=device)  # summed over the processes
-        self.stopped_by, self.stopped_at = 0, 0.0  # the signal, and when it came
+        self.stopped_by, self.stopped_at = 0, 0.0  # the signal, and the time at which it came
         self.saved_at = time.monotonic()
 
     def __enter__(self) -> "CheckpointTimer":
@@ -291,19 +293,19 @@ class CheckpointTimer:
             raise KeyboardInterrupt(number, "stopped within a step; continue from the last save with --resume")
 
     def _is_stop_requested(self) -> bool:
-        """Whether a stop is requested of any process; all call this together."""
+        """Whether any process has received a request to stop; all processes call this together."""
         if world_size() == 1:
             return bool(self.stopped_by)
         return bool(total(self.stop_flag.fill_(bool(self.stopped_by))))
 
     def restart(self) -> None:
-        """Count the minutes from now, because the state has been saved."""
+        """Restart the timer, because the state has just been saved."""
         self.saved_at = time.monotonic()
 
     def after_step(self) -> None:
-        """Save if it is time to. If a stop is requested of one process, all stop after the same step.
+        """Save if it is time. If one process has received a request to stop, all stop after the same step.
 
-        Also called between batches of the validation. All processes call it equally often.
+        It is also called between batches of the validation. All processes call it equally often.
         """
         stop = self._is_stop_requested()
         if stop or time.monotonic() - self.saved_at > self.seconds:
@@ -315,7 +317,7 @@ class CheckpointTimer:
             self._stop()
 
     def _stop(self) -> None:
-        handle_stops(signal.SIG_IGN)  # the state is saved; timeout(1), torchrun and impatient users send several
+        handle_stops(signal.SIG_IGN)  # the state is saved; timeout(1), torchrun and users may send several signals
         line = ""
         if rank() == 0:
             where = f"in epoch {self.state.epoch + 1}" if self.state.batch else f"after epoch {self.state.epoch}"

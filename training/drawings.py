@@ -1,4 +1,4 @@
-"""Files of labelling programs, photo by photo: COCO (CVAT, Roboflow, this project), LabelMe, Label Studio and YOLO."""
+"""Read the label files of labelling programs: COCO (CVAT, Roboflow, this project), LabelMe, Label Studio and YOLO."""
 
 import base64
 import json
@@ -20,18 +20,18 @@ from hair.errors import UserError
 from hair.photos import is_photo, photos_in
 from training.folders import PARTS
 
-FRACTIONS = (1, 1)  # the size of a photo whose coordinates are parts of its size
-CIRCLE_POINTS = 64  # of the polygon that stands for a circle
+FRACTIONS = (1, 1)  # stands for the size of a photo if coordinates are fractions of its size
+CIRCLE_POINTS = 64  # of the polygon that approximates a circle
 PART = re.compile(r"(?:^|[^a-z])(train|val|test)(?:ing|id|idation)?\d*(?:$|[^a-z])")  # in names of folders and files
-# What a damaged file raises where its content is taken apart.
+# Exceptions that parsing a damaged file may raise.
 DAMAGE = (ValueError, TypeError, KeyError, IndexError, AttributeError, OSError)
 
-Class = tuple[int | None, str]  # number, where the format has one, and name
+Class = tuple[int | None, str]  # number (None if the format has none) and name
 
 
 @dataclass(frozen=True)
 class Shapes:
-    """Curves, float (points, 2) of x and y each, and masks in COCO's compressed run lengths; their union is meant."""
+    """The union of curves, arrays float (points, 2) of x and y, and of masks in COCO's compressed run lengths."""
 
     curves: Sequence[np.ndarray] = ()
     masks: Sequence[bytes] = ()
@@ -39,7 +39,7 @@ class Shapes:
 
 @dataclass(frozen=True)
 class Drawing:
-    """What was drawn for one object: its class, and a function that decodes it."""
+    """The label of one object: its class, and a function that decodes its shapes."""
 
     label: Class
     read: Callable[[], Shapes]
@@ -47,14 +47,14 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Labelled:
-    """A photo as a file of labels describes it.
+    """A photo as described in a label file.
 
     Attributes:
-        file: with the labels.
-        photo: its path or address, as the file names it.
-        size: (height, width) of the photo that was drawn on; None if the file does not say.
+        file: the label file.
+        photo: path or URL of the photo, as written in the file.
+        size: (height, width) of the photo on which the labels were drawn; None if the file does not say.
         part: `train`, `valid` or `test`.
-        drawings: None if nobody has labelled the photo; empty if there is nothing on it.
+        drawings: None if the photo has not been labelled; empty if it has no objects.
     """
 
     file: Path
@@ -65,9 +65,9 @@ class Labelled:
 
 
 def read_labels(root: Path) -> tuple[list[Labelled], set[Class]]:
-    """Everything that the files of labels in a folder and its subfolders say, and the classes that they know.
+    """Read all label files in a folder and its subfolders: the labelled photos and the known classes.
 
-    JSON files of other kinds are passed over. Raises UserError for a damaged file.
+    Other JSON files are ignored. Raises UserError for a damaged file.
     """
     photos: list[Labelled] = []
     classes: set[Class] = set()
@@ -80,18 +80,18 @@ def read_labels(root: Path) -> tuple[list[Labelled], set[Class]]:
                     classes |= known
                     photos += found
             except DAMAGE as error:
-                raise UserError(f"{file}: cannot be read as labels ({reason(error)}); mend or remove it") from error
+                raise UserError(f"{file}: cannot be read as labels ({reason(error)}); fix or remove it") from error
     return (photos, classes) if photos else _yolo(root)
 
 
 def reason(error: Exception) -> str:
-    """An error on one line; a missing key says no more than its name."""
+    """The text of an error on one line; for a KeyError, that the key is missing."""
     text = " ".join(str(error).split()) or type(error).__name__
     return f"{text} is missing" if isinstance(error, KeyError) else text
 
 
 def _part(names: Sequence[str]) -> str:
-    """The part of a data set that names of folders and files speak of."""
+    """The split (train, valid or test) that appears in names of folders and files; `train` if there is none."""
     for name in reversed(names):
         if found := PART.search(name.casefold()):
             return PARTS[found[1]]
@@ -99,7 +99,7 @@ def _part(names: Sequence[str]) -> str:
 
 
 def _points(numbers: object) -> np.ndarray:
-    """Numbers of x, y, x, y … as float32 (points, 2). Raises ValueError."""
+    """Numbers x, y, x, y … as float32 (points, 2). Raises ValueError."""
     points = np.asarray(numbers, np.float32).reshape(-1, 2)
     if not np.isfinite(points).all():
         raise ValueError("a coordinate is not a number")
@@ -115,7 +115,7 @@ def _compress(mask: np.ndarray) -> bytes:
 
 
 def _coco(content: Any, file: Path, root: Path) -> tuple[set[Class], Iterator[Labelled]]:
-    """https://cocodataset.org/#format-data; captions and keypoints have no outlines."""
+    """https://cocodataset.org/#format-data; files of captions are ignored."""
     is_coco = isinstance(content, dict) and {"images", "annotations", "categories"} <= content.keys()
     if not is_coco or any("caption" in annotation for annotation in content["annotations"][:1]):
         return set(), iter(())
@@ -143,7 +143,7 @@ def _coco_shapes(annotation: dict, size: tuple[int, int] | None) -> Shapes:
     if isinstance(drawn, dict):
         height, width = map(int, drawn["size"])
         if size not in (None, (height, width)):
-            raise ValueError(f"annotation {annotation.get('id')} is {width}×{height} in size")
+            raise ValueError(f"annotation {annotation.get('id')} has the size {width}×{height}")
         counts = drawn["counts"]
         if isinstance(counts, list):
             counts = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)["counts"]
@@ -155,10 +155,11 @@ def _coco_shapes(annotation: dict, size: tuple[int, int] | None) -> Shapes:
 
 
 def _covered(runs: bytes) -> int:
-    """How many pixels COCO's compressed run lengths cover, which pycocotools does not check.
+    """The number of pixels that COCO's compressed run lengths cover; pycocotools does not check it.
 
-    Each length is a number of 5 bits a byte, the lowest first, or from the fourth on its difference from the last but
-    one. Source: `rleFrString` in https://github.com/cocodataset/cocoapi/blob/master/common/maskApi.c.
+    Each length is stored with 5 bits per byte, lowest bits first; from the fourth on, as the difference from the length
+    before the previous one. Source: `rleFrString` in
+    https://github.com/cocodataset/cocoapi/blob/master/common/maskApi.c.
     """
     codes = np.frombuffer(runs, np.uint8).astype(np.int64) - 48
     is_last = codes & 32 == 0
@@ -177,7 +178,7 @@ def _covered(runs: bytes) -> int:
 
 
 def _labelme(content: Any, file: Path, root: Path) -> tuple[set[Class], Iterator[Labelled]]:
-    """https://github.com/wkentaro/labelme: a JSON file for each photo."""
+    """https://github.com/wkentaro/labelme: one JSON file per photo."""
     if not isinstance(content, dict) or not {"shapes", "imagePath"} <= content.keys():
         return set(), iter(())
     height, width = content.get("imageHeight"), content.get("imageWidth")
@@ -195,11 +196,11 @@ def _labelme_shapes(shape: dict, size: tuple[int, int] | None) -> Shapes:
     if kind == "rectangle":
         (left, top), (right, bottom) = points
         return Shapes([_points([left, top, right, top, right, bottom, left, bottom])])
-    if kind == "circle":  # its centre and a point on it
+    if kind == "circle":  # given by its centre and a point on it
         turns = np.linspace(0, 2 * np.pi, CIRCLE_POINTS, endpoint=False)
         radius = np.hypot(*(points[1] - points[0]))
         return Shapes([points[0] + radius * np.stack([np.cos(turns), np.sin(turns)], 1)])
-    if kind == "mask" and size is not None:  # a picture in a box, whose last row and column are within
+    if kind == "mask" and size is not None:  # an image in a bounding box; the box includes its last row and column
         with Image.open(BytesIO(base64.b64decode(shape["mask"])), formats=("PNG",)) as picture:
             drawn = np.asarray(picture) > 0
         left, top = np.round(points[0]).astype(int)
@@ -231,7 +232,7 @@ def _label_studio(content: Any, file: Path, root: Path) -> tuple[set[Class], Ite
 
 
 def _address(data: dict) -> str | None:
-    """The photo of a task: `/data/upload/1/ab12cd34-me.jpg`, `/data/local-files/?d=photos/me.jpg` or a web address."""
+    """The photo of a task: `/data/upload/1/ab12cd34-me.jpg`, `/data/local-files/?d=photos/me.jpg` or a URL."""
     for value in data.values():
         if isinstance(value, str):
             address = urlsplit(value)
@@ -246,7 +247,7 @@ def _is_region(result: object) -> bool:
 
 
 def _results(task: dict) -> list[dict] | None:
-    """The regions of a task; None where nobody has labelled it."""
+    """The regions of a task; None if it has not been labelled."""
     if "annotations" not in task:
         lists = [value for value in task.values() if isinstance(value, list)]
         return [item for value in lists for item in value if _is_region(item)]
@@ -255,7 +256,7 @@ def _results(task: dict) -> list[dict] | None:
 
 
 def _objects(result: dict) -> Iterator[Drawing]:
-    """A region's drawing for each of its labels."""
+    """One drawing for each label of a region."""
     value = result.get("value", result)
     size = int(result["original_height"]), int(result["original_width"])
     for key, names in value.items():
@@ -270,21 +271,21 @@ def _label_studio_shapes(value: dict, size: tuple[int, int]) -> Shapes:
         return Shapes(masks=[_compress(opacity.reshape(size) > 0)])
     if "points" in value:
         return Shapes([_points(value["points"]) * np.array(size[::-1], np.float32) / 100])  # from percent
-    raise ValueError("a box or an ellipse is no outline; draw a polygon or use the brush")
+    raise ValueError("a box or an ellipse is not an outline; draw a polygon or use the brush")
 
 
 def decode_brush(data: bytes) -> np.ndarray:
-    """Decode the run lengths of Label Studio's brush.
+    """Decode the run-length encoding of Label Studio's brush.
 
     Source: rle-pack (https://github.com/thi-ng/umbrella/tree/develop/packages/rle-pack), Apache 2.0.
 
     Args:
-        data: a stream of bits: 32 bits how many words there are, 5 how long they are less one, four times 4 how long
-            lengths are less one; then blocks of a bit that says whether one word is repeated, two bits that choose a
-            length's length, the length less one, and the word or words.
+        data: a bit stream. Header: number of words (32 bits), bits per word minus 1 (5 bits), four possible sizes of
+            length fields, minus 1 (4 bits each). Then blocks: whether one word is repeated (1 bit), which size the
+            length field has (2 bits), the length minus 1, and the word or words.
 
     Returns:
-        uint8 (words,), of pictures R, G, B and opacity in turn. Raises ValueError for a stream that breaks off.
+        uint8 (words,); for images R, G, B and opacity of each pixel. Raises ValueError for a truncated stream.
     """
     bits = "".join(f"{byte:08b}" for byte in data)
     place = 0
@@ -293,7 +294,7 @@ def decode_brush(data: bytes) -> np.ndarray:
         nonlocal place
         place += length
         if place > len(bits):
-            raise ValueError("a brush mask breaks off")
+            raise ValueError("a brush mask is truncated")
         return bits[place - length : place]
 
     def read(length: int) -> int:
@@ -319,9 +320,9 @@ def decode_brush(data: bytes) -> np.ndarray:
 
 
 def _yolo(root: Path) -> tuple[list[Labelled], set[Class]]:
-    """YOLO's outlines, https://docs.ultralytics.com/datasets/segment: for `images/…/me.jpg` `labels/…/me.txt`.
+    """YOLO segmentation, https://docs.ultralytics.com/datasets/segment: `labels/…/me.txt` for `images/…/me.jpg`.
 
-    A photo without such a file has nothing on it. `data.yaml` names the classes.
+    A photo without a label file has no objects. `data.yaml` names the classes.
     """
     names: dict[int, str] = {}
     for file in sorted([*root.glob("*.yaml"), *root.glob("*.yml")]):
@@ -329,7 +330,7 @@ def _yolo(root: Path) -> tuple[list[Labelled], set[Class]]:
             listed = (yaml.safe_load(file.read_bytes()) or {}).get("names", {})
             names |= {int(k): str(v) for k, v in (listed.items() if isinstance(listed, dict) else enumerate(listed))}
         except (*DAMAGE, yaml.YAMLError) as error:
-            raise UserError(f"{file}: cannot be read ({reason(error)}); mend or remove it") from error
+            raise UserError(f"{file}: cannot be read ({reason(error)}); fix or remove it") from error
     photos: list[Labelled] = []
     classes: set[Class] = set(names.items())
     has_labels = False
@@ -346,16 +347,16 @@ def _yolo(root: Path) -> tuple[list[Labelled], set[Class]]:
 
 
 def _yolo_drawings(file: Path, names: dict[int, str]) -> Iterator[Drawing]:
-    """A file's lines: a class number, then x and y of each point as parts of the photo's width and height."""
+    """The lines of a file: a class number, then x and y of each point as fractions of the photo's width and height."""
     try:
         for line in filter(None, map(str.split, file.read_text(encoding="utf-8").splitlines())):
             number = int(line[0])
             yield Drawing((number, names.get(number, "")), partial(_yolo_shapes, line[1:]))
     except DAMAGE as error:
-        raise UserError(f"{file}: cannot be read as labels ({reason(error)}); mend or remove it") from error
+        raise UserError(f"{file}: cannot be read as labels ({reason(error)}); fix or remove it") from error
 
 
 def _yolo_shapes(numbers: list[str]) -> Shapes:
     if len(numbers) == 4:
-        raise ValueError("a line holds a box, not an outline")
+        raise ValueError("a line contains a box, not an outline")
     return Shapes([_points(numbers)])

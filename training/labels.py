@@ -1,4 +1,4 @@
-"""A data set of photos and the files of a labelling program: the photos found, the classes chosen, the masks drawn."""
+"""A data set of photos and label files: finds the photos, chooses the classes, draws the masks."""
 
 import os
 import re
@@ -20,24 +20,24 @@ from training.drawings import DAMAGE, Class, Labelled, read_labels, reason
 from training.folders import by_number, split_rows
 from training.masks import check_picture, check_proportions
 
-HAIR = "hair"  # the class that is taken unless another is asked for
-UPLOAD_PREFIX = re.compile(r"[0-9a-f]{8}-")  # that Label Studio puts before the names of uploaded photos
+HAIR = "hair"  # the default class
+UPLOAD_PREFIX = re.compile(r"[0-9a-f]{8}-")  # Label Studio adds this to the names of uploaded photos
 
 
 @dataclass(frozen=True)
 class LabelIndex:
     """Photos with drawn curves and masks.
 
-    The drawings lie in a few arrays, because workers would copy a list of them one by one. Photo `row` has the curves
-    `row_curves[row]:row_curves[row + 1]`, and curve `c` the points `curves[c]:curves[c + 1]`; so do masks.
+    The drawings are stored in a few arrays, because each worker would copy the objects of a list. Photo `row` has the
+    curves `row_curves[row]:row_curves[row + 1]`; curve `c` has the points `curves[c]:curves[c + 1]`; likewise masks.
 
     Attributes:
-        root: the folder that all photos lie below.
-        images: relative paths of the photos.
-        files: for each photo the file with its labels.
-        sizes: (height, width) of the photo that was drawn on: (1, 1) where coordinates are parts of its size, (0, 0)
-            where nobody says.
-        parts: for each photo `train`, `valid` or `test`.
+        root: folder of the data set.
+        images: paths of the photos, relative to `root`.
+        files: the label file of each photo.
+        sizes: (height, width) of the photo on which the labels were drawn: (1, 1) if coordinates are fractions of its
+            size, (0, 0) if the size is not given.
+        parts: `train`, `valid` or `test` for each photo.
     """
 
     root: Path
@@ -56,11 +56,11 @@ class LabelIndex:
         return len(self.images)
 
     def photo(self, row: int) -> Path:
-        """The row's photo file."""
+        """The photo file of a row."""
         return self.root / self.images[row]
 
     def mask(self, row: int, shape: tuple[int, int]) -> np.ndarray:
-        """The hair as uint8 {0, 1} of `shape` (height, width), the photo's own. Raises UserError."""
+        """The hair mask, uint8 {0, 1} of `shape`, which is the photo's (height, width). Raises UserError."""
         size = self._size(row, shape)
         scale = np.array([shape[1] / size[1], shape[0] / size[0]], np.float32)
         ends = self.curves[self.row_curves[row] : self.row_curves[row + 1] + 1]
@@ -74,42 +74,42 @@ class LabelIndex:
         return hair
 
     def _size(self, row: int, shape: tuple[int, int]) -> tuple[int, int]:
-        """The (height, width) that the row was drawn in, of a photo of `shape`. Raises UserError."""
+        """The (height, width) in which the labels of a photo of `shape` were drawn. Raises UserError."""
         height, width = self.sizes[row].tolist()
         if height > 1 or width > 1:
             check_proportions(Path(f"{self.files[row]}, {self.images[row]}"), (height, width), shape)
         return (height, width) if height else shape
 
     def check(self, row: int, size_of: Callable[[Path], tuple[int, int]] = check_picture) -> None:
-        """Raise UserError unless the row's photo is complete and has the proportions of the one that was drawn on.
+        """Raise UserError unless the photo is complete and has the aspect ratio of the one on which labels were drawn.
 
-        `size_of` is `check_picture`, or one that remembers (see `training.checks`).
+        `size_of` is `check_picture`, or a version of it that caches (see `training.checks`).
         """
         self._size(row, size_of(self.photo(row)))
 
     def split(self, fold: int, n_folds: int) -> dict[str, np.ndarray]:
-        """Rows of `train`, `valid` and, where the data set has one, `test`; see `folders.split_rows`."""
+        """The rows of `train`, `valid` and, if the data set has one, `test`; see `folders.split_rows`."""
         return split_rows(self.root, self.parts, fold, n_folds)
 
 
 def open_labels(root: Path, hair_label: Sequence[str] = ()) -> LabelIndex | None:
-    """Index a folder of photos and files of a labelling program, wherever in it they lie; None if it holds no labels.
+    """Index a folder with photos and label files, in any subfolders; None if it contains no labels.
 
     Args:
         root: the folder.
-        hair_label: names or numbers of the classes of hair; empty for the one that is named hair, or the only one.
+        hair_label: names or numbers of the classes that are hair; empty: the class named hair, or the only class.
 
     Raises:
-        UserError: a damaged file, a photo that is missing or labelled twice, no such class.
+        UserError: a file is damaged, a photo is missing or labelled twice, or a class does not exist.
     """
     found, classes = read_labels(root)
     if not found:
         return None
     photos = [photo for photo in found if photo.drawings is not None]
     if not photos:
-        raise UserError(f"{found[0].file}: nobody has labelled its photos yet")
+        raise UserError(f"{found[0].file}: its photos have not been labelled yet")
     if len(photos) < len(found):
-        print(f"{root}: {len(found) - len(photos)} photos that nobody has labelled are left out", file=sys.stderr)
+        print(f"{root}: {len(found) - len(photos)} photos without labels are left out", file=sys.stderr)
     wanted = _choose(root, classes, hair_label)
     paths = _find_photos(root, photos)
     order = sorted(range(len(photos)), key=lambda i: (paths[i].parent, by_number(paths[i])))
@@ -117,7 +117,7 @@ def open_labels(root: Path, hair_label: Sequence[str] = ()) -> LabelIndex | None
 
 
 def _choose(root: Path, classes: set[Class], hair_label: Sequence[str]) -> set[Class]:
-    """The classes of hair. Raises UserError where there are none."""
+    """The classes that are hair. Raises UserError if there are none."""
     asked = {label.casefold() for label in hair_label or (HAIR,)}
     chosen = {label for label in classes if str(label[0]) in asked or label[1].casefold() in asked}
     if not chosen and not hair_label and len(classes) < 2:
@@ -130,7 +130,7 @@ def _choose(root: Path, classes: set[Class], hair_label: Sequence[str]) -> set[C
 
 
 def _find_photos(root: Path, photos: Sequence[Labelled]) -> list[Path]:
-    """The file of each photo below `root`. Raises UserError."""
+    """The file of each photo in `root`. Raises UserError."""
     by_name: dict[str, list[Path]] = defaultdict(list)
     for path in photos_in(root, recursive=True):
         by_name[path.name].append(path)
@@ -139,7 +139,7 @@ def _find_photos(root: Path, photos: Sequence[Labelled]) -> list[Path]:
     missing = [photo for photo, path in zip(photos, found, strict=True) if path is None]
     if missing:
         raise UserError(
-            f"{missing[0].file}: there is no {missing[0].photo} in {root}; {len(missing)} such photos, add them or "
+            f"{missing[0].file}: there is no {missing[0].photo} in {root} ({len(missing)} such photos); add them or "
             "remove their labels"
         )
     seen: dict[Path, Path] = {}
@@ -151,7 +151,7 @@ def _find_photos(root: Path, photos: Sequence[Labelled]) -> list[Path]:
 
 
 def _find_photo(root: Path, photo: Labelled, by_name: dict[str, list[Path]]) -> Path | None:
-    """The file whose path has the most in common with what the labels say; None if there is none. Raises UserError."""
+    """The file whose path best matches the one in the labels; None if there is none. Raises UserError."""
     named = Path(photo.photo.replace("\\", "/"))
     beside = Path(os.path.normpath(photo.file.parent / named))
     if beside.is_file() and beside.is_relative_to(root):
@@ -169,13 +169,13 @@ def _find_photo(root: Path, photo: Labelled, by_name: dict[str, list[Path]]) -> 
 
 
 def _alike(one: Sequence[str], other: Sequence[str]) -> int:
-    """How many of their first parts two paths share."""
+    """The number of leading parts that two paths have in common."""
     pairs = zip(one, other, strict=False)
     return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
 
 
 def _index(root: Path, paths: Sequence[Path], photos: Sequence[Labelled], wanted: set[Class]) -> LabelIndex:
-    """The index of photos with their drawings of the wanted classes. Raises UserError."""
+    """Build the index of photos with their drawings of the wanted classes. Raises UserError."""
     curves: list[np.ndarray] = []
     masks: list[bytes] = []
     row_curves, row_masks = [0], [0]
@@ -188,7 +188,7 @@ def _index(root: Path, paths: Sequence[Path], photos: Sequence[Labelled], wanted
                     masks += shapes.masks
         except DAMAGE as error:
             what = f"{photo.file}: the labels of {photo.photo} cannot be used ({reason(error)})"
-            raise UserError(f"{what}; mend or remove them") from error
+            raise UserError(f"{what}; fix or remove them") from error
         row_curves.append(len(curves))
         row_masks.append(len(masks))
     return LabelIndex(

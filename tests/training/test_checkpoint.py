@@ -201,7 +201,7 @@ def test_adding_photos_does_not_leak_through_resume(celeb: Path, tmp_path: Path)
         for folder, suffix in (("image", "jpg"), ("mask", "png")):
             shutil.copy(mine / folder / f"0.{suffix}", mine / folder / f"{900 + number}.{suffix}")
     assert run(tmp_path, "--resume", "--epochs", 2) == 1
-    assert "its data has changed" in (tmp_path / "out.txt").read_text()
+    assert "the data has changed" in (tmp_path / "out.txt").read_text()
 
 
 # ---------------------------------------------------------------------------------------------------- earlier versions
@@ -424,7 +424,7 @@ def test_checkpoints_of_other_forms(tmp_path: Path) -> None:
     other = build_state(make_plan(*TINY, "--decoder_type", "Linknet"))
     other.save(tmp_path / "last.pth")
     (tmp_path / "previous.pth").unlink()
-    with pytest.raises(UserError, match="does not fit these flags") as error:
+    with pytest.raises(UserError, match="does not match these flags") as error:
         state.resume(tmp_path)
     assert "\n" not in str(error.value)
     plain = build_state(make_plan(*TINY, "--ema", 0))

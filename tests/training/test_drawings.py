@@ -146,7 +146,7 @@ def test_photos_without_hair_and_photos_that_nobody_has_labelled(tmp_path: Path,
     task = {"data": {"image": "s3://bucket/b.jpg"}, "annotations": []}
     lay(tmp_path / "studio", {"x.json": [*FORMATS["brush"]["a.json"], task]})
     assert len(open_labels(tmp_path / "studio")) == 1
-    assert "1 photos that nobody has labelled are left out" in capsys.readouterr().err
+    assert "1 photos without labels are left out" in capsys.readouterr().err
 
 
 def test_parts_of_a_data_set_are_told_by_its_folders(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def segmentation(value: object) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"labels.json": "{"}, r"labels\.json: cannot be read as labels .*; mend or remove it"),
+        ({"labels.json": "{"}, r"labels\.json: cannot be read as labels .*; fix or remove it"),
         (of_coco(lambda c: c["annotations"][0].update(image_id=9)), r"labels\.json: cannot be read as labels \(9 is"),
         (
             of_coco(lambda c: c["images"][0].update(file_name="b.jpg")),
@@ -184,14 +184,14 @@ def segmentation(value: object) -> dict[str, object]:
         (segmentation([[1, 2, 3, 4, 5]]), r"the labels of me\.jpg cannot be used"),
         (segmentation([[1, 2, 3, 4, 5, float("nan")]]), "a coordinate is not a number"),
         (segmentation({"size": [60, 40], "counts": [5, 6]}), "do not fill the photo"),
-        (segmentation({"size": [60, 41], "counts": [2460]}), "annotation 1 is 41×60 in size"),
+        (segmentation({"size": [60, 41], "counts": [2460]}), "annotation 1 has the size 41×60"),
         (segmentation({"size": [60, 40], "counts": COMPRESSED[:-6]}), "do not fill the photo"),
         (of_coco(lambda c: c["categories"][0].update(name="wig")), "has no a class named hair; .*: 1 wig, 7 hat"),
         (as_labelme([{"label": "hair", "shape_type": "line", "points": [[1, 2], [3, 4]]}]), "a line has no area"),
         (as_labelme([{"label": "hair", "points": "none"}]), r"me\.json: the labels of me\.jpg cannot be used"),
         (as_labelme([labelme_mask(HAIR) | {"mask": "AAAA"}]), r"me\.json: the labels of me\.jpg cannot be used"),
         (as_labelme([labelme_mask(HAIR) | {"points": [[30, 40], [31, 41]]}]), "a mask reaches beyond the photo"),
-        (as_label_studio([{"rle": brush(HAIR)[:99], "brushlabels": ["hair"]}]), "a brush mask breaks off"),
+        (as_label_studio([{"rle": brush(HAIR)[:99], "brushlabels": ["hair"]}]), "a brush mask is truncated"),
         (as_label_studio([{"x": 1, "y": 2, "width": 3, "rectanglelabels": ["hair"]}]), "a box or an ellipse"),
         (
             {"labels/me.txt": "0 0.5 0.5 0.1 0.1"},
@@ -215,5 +215,5 @@ def test_a_brush_mask_that_claims_too_much_is_refused() -> None:
     whole = brush(HAIR)
     np.testing.assert_array_equal(decode_brush(bytes(whole))[3::4].reshape(SIZE) > 0, HAIR > 0)
     for cut in range(0, len(whole) - 1, 7):
-        with pytest.raises(ValueError, match="breaks off"):
+        with pytest.raises(ValueError, match="is truncated"):
             decode_brush(bytes(whole[:cut]))
