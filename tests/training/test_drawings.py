@@ -195,7 +195,7 @@ def segmentation(value: object) -> dict[str, object]:
         (as_label_studio([{"x": 1, "y": 2, "width": 3, "rectanglelabels": ["hair"]}]), "a box or an ellipse"),
         (
             {"labels/me.txt": "0 0.5 0.5 0.1 0.1"},
-            r"labels/me\.txt: the labels of images/me\.jpg .*\(a line holds a box",
+            r"labels/me\.txt: the labels of images/me\.jpg .*\(a line contains a box",
         ),
         ({"labels/me.txt": "hair 0 0 1 1 1 0"}, r"me\.txt: cannot be read as labels"),
         ({"labels/me.txt": "0 0 0 1 1 1 0", "data.yaml": "names: ["}, r"data\.yaml: cannot be read"),
