@@ -31,10 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    parser = build_parser()
-    preset = parser.parse_known_args()[0].preset
-    parser.set_defaults(**PRESETS.get(preset, {}))
-    args = parse_training(parser)
+    args = parse_training(build_parser(), presets=PRESETS)
     plan = plan_from(args)
 
     with imports():  # torch takes seconds to import, so it comes after --help and mistyped flags

@@ -31,8 +31,8 @@ from training.engine import Compute, evaluate, train_one_epoch
 from training.fit import record
 from training.flags import TrainingPlan, parse_training, plan_from, training_parser
 from training.folders import open_folder
+from training.logs import open_log
 from training.losses import build_loss
-from training.report import tensorboard
 from training.setup import build_loaders, build_state
 from utils import keep_freed_memory, scores, seed_everything
 
@@ -170,14 +170,14 @@ def train_as_here(settings: Settings) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder)
         timer = CheckpointTimer(state, output / "last.pth", plan.save_every, CPU)
-        with timer, tensorboard(output, []) as board:
+        with timer, open_log(plan.log, output, vars(plan), []) as log:
             start = settings.clock()
             for _ in range(settings.epochs):
                 train_loader.go_to(state.epoch, state.batch)
                 loss = train_one_epoch(state, train_loader, compute, plan, timer.after_step)
                 row = {"lr": 0.0, "loss": loss, "valid_loss": 0.0, "valid_iou": 0.0, "valid_dice_per_photo": 0.0}
                 row |= {"img_size": settings.img_size, "valid_dice": float(state.epoch)}  # every epoch is the best yet
-                record(state, output, facts, row, plan, board)
+                record(state, output, facts, row, plan, log)
             trained = settings.clock() - start
     next(iter(valid_loader))  # starts its workers, which takes longer than these few photos
     start = settings.clock()

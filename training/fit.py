@@ -9,7 +9,6 @@ from typing import cast
 import numpy as np
 import pandas as pd
 from torch.optim.lr_scheduler import ReduceLROnPlateau
-from torch.utils.tensorboard import SummaryWriter
 
 import models
 from dataset import HairDataset, PhotoSet, open_backgrounds, split, training_set
@@ -19,9 +18,10 @@ from training.augment import eval_transform
 from training.checkpoint import LAST, CheckpointTimer, TrainingState, alone_in, remove_leftovers, writing
 from training.engine import Compute, evaluate, train_one_epoch
 from training.flags import TrainingPlan
+from training.logs import Log, open_log
 from training.losses import build_loss
 from training.processes import first_alone, join_processes, leave_processes, rank, share_buffers, wait_for_all
-from training.report import add_scalars, picture_worst, print_start, tensorboard, write_log
+from training.report import picture_worst, print_start, write_log
 from training.setup import build_loaders, build_state
 from training.sources import excluded_rows, source_of
 from training.stops import stoppable
@@ -145,7 +145,7 @@ def fit(plan: TrainingPlan, run: Path, train: PhotoSet, valid: PhotoSet) -> dict
             with writing(run):
                 write_json(run / "args.json", vars(plan) | {"resume": None})
         timer = CheckpointTimer(state, run / LAST, plan.save_every, device)
-        with timer, tensorboard(run, state.history) as board:
+        with timer, open_log(plan.log, run, vars(plan), state.history) as log:
             size = 0
             while not is_finished(plan, state):
                 if size != plan.size_at(state.epoch):
@@ -166,9 +166,9 @@ def fit(plan: TrainingPlan, run: Path, train: PhotoSet, valid: PhotoSet) -> dict
                     "valid_loss": valid_loss,
                     **{f"valid_{key}": value for key, value in scores(*counts).items()},
                 }
-                is_best = record(state, run, facts, row, plan, board)
-                if is_best and board is not None:
-                    board.add_images("worst", picture_worst(model, valid_set, counts, facts), state.epoch)
+                is_best = record(state, run, facts, row, plan, log)
+                if is_best and log is not None:
+                    log.images("worst", picture_worst(model, valid_set, counts, facts), state.epoch)
                 timer.restart()
     return _report_best(run, state, "finished")
 
@@ -211,9 +211,7 @@ def _report_best(run: Path, state: TrainingState, how: str) -> dict[str, float]:
     return best
 
 
-def record(
-    state: TrainingState, run: Path, facts: dict, row: dict, plan: TrainingPlan, board: SummaryWriter | None
-) -> bool:
+def record(state: TrainingState, run: Path, facts: dict, row: dict, plan: TrainingPlan, log: Log | None) -> bool:
     """Close an epoch: the first process writes the model if it is the best yet, the checkpoint and the logs.
 
     In this order a run that is killed in between repeats the end of the epoch and writes the same again.
@@ -224,7 +222,7 @@ def record(
         facts: of the model, for its `config.json`.
         row: of `log.csv`, without `epoch`.
         plan: of the training.
-        board: TensorBoard's log; None in the other processes, which write nothing.
+        log: of the first process; None in the others, which write nothing.
 
     Returns:
         Whether the epoch is the best one of its size.
@@ -239,7 +237,7 @@ def record(
     state.history.append(row)
     is_best = row["valid_dice"] > state.best
     state.best = max(state.best, row["valid_dice"])
-    if board is None:
+    if log is None:
         return is_best
     with writing(run):
         if is_best:
@@ -248,7 +246,7 @@ def record(
             models.save_model(state.scored_model(), run, facts | own)
         state.save(run / LAST)
         write_log(run, state.history)
-        add_scalars(board, row)
+        log.scalars(row)
     print(
         f"epoch {state.epoch}/{plan.epochs}  {row['img_size']} px  loss {row['loss']:.4f}  "
         f"valid loss {row['valid_loss']:.4f}  Dice {row['valid_dice']:.4f}  IoU {row['valid_iou']:.4f}  "

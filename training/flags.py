@@ -2,11 +2,15 @@
 
 import argparse
 import contextlib
+import difflib
+import importlib.util
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import accumulate
 from pathlib import Path
+
+import yaml
 
 from hair.cli import HelpFormatter, number
 from hair.errors import UserError
@@ -18,10 +22,12 @@ SCHEDULERS = [
     "ReduceLROnPlateau",
     "none",
 ]
+LOGS = ["tensorboard", "wandb", "mlflow"]
 LOSSES = ["dice_bce", "dice", "bce", "focal", "lovasz"]
 HARD_TARGET_LOSSES = ["focal", "lovasz"]  # these need masks of 0 and 1
 HAIR_LABEL_HELP = "names or numbers of the classes that are hair, in labels of several classes (default: hair)"
 EXCLUDE_HELP = "a text or CSV file that names photos to leave out, such as those with wrong labels"
+SWITCHES = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}  # words of a --config
 SIZE_STEP = 32  # the decoders need multiples of this
 
 
@@ -69,6 +75,7 @@ class TrainingPlan:
     name: str
     resume: Path | None
     save_every: float
+    log: str
 
     @property
     def decoder_rate(self) -> float:
@@ -227,32 +234,52 @@ def training_parser(usage: str, data_dir: str, name: str) -> argparse.ArgumentPa
     files.add_argument(
         "--save_every", type=number(float, 0), default=15, help="minutes between checkpoints within an epoch"
     )
+    files.add_argument("--log", choices=LOGS, default=LOGS[0], help="where the curves go, beside log.csv")
+    files.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="flags from a YAML file or from the args.json of a run; flags given as well take precedence",
+    )
     return parser
 
 
-def parse_training(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
+def parse_training(
+    parser: argparse.ArgumentParser, argv: Sequence[str] | None = None, presets: Mapping[str, dict] | None = None
+) -> argparse.Namespace:
     """Parse the flags of a training script.
 
-    With --resume, the defaults are the flags in the run's `args.json`; with --weights, the architecture of that run.
+    Flags that are not given come from `--config`; then, with --resume, from the run's `args.json`, or, with --weights,
+    from its architecture; then from the preset.
 
     Args:
         parser: from `training_parser`.
         argv: the flags; None: those of the command line.
+        presets: flags of each `--preset`.
 
     Raises:
-        UserError: flags contradict each other, or there is no run to resume.
+        UserError: flags contradict each other, a file does not contain flags, or there is no run to resume.
     """
-    args = parser.parse_args(argv)
+    file = parser.parse_args(argv).config
+    config = {} if file is None else read_config(parser, file)
+
+    def parse(defaults: dict) -> argparse.Namespace:
+        parser.set_defaults(**defaults)
+        parser.set_defaults(**config)
+        return parser.parse_args(argv)
+
+    args = parse({})
+    if presets is not None and args.preset is not None:
+        args = parse(presets[args.preset])
     if args.resume is not None:
         folder = newest_run(args.output_dir, args.name) if args.resume is True else args.resume
         flags = read_flags(folder)
-        parser.set_defaults(**flags)
-        args = parser.parse_args(argv)
+        args = parse(flags)
         args.resume = folder
         _check_split(args, flags)
     elif args.weights is not None:
-        parser.set_defaults(**read_architecture(args.weights))
-        args = parser.parse_args(argv)
+        args = parse(read_architecture(args.weights))
+    del args.config
     _complete_sizes(args, parser)
     if args.fold != "all" and args.fold >= args.n_folds:
         raise UserError(
@@ -260,9 +287,66 @@ def parse_training(parser: argparse.ArgumentParser, argv: Sequence[str] | None =
         )
     if Path(args.name).name != args.name:
         raise UserError(f"--name {args.name}: becomes part of a folder name, so it must not contain / or \\")
+    package = importlib.util.find_spec(args.log)
+    if package is None or package.origin is None:  # without an origin it is a folder, such as that of wandb's files
+        raise UserError(f"--log {args.log}: the package is not installed; pip install {args.log}")
     if args.teacher and args.loss in HARD_TARGET_LOSSES:
         raise UserError(f"--loss {args.loss} needs masks of 0 and 1; with --teacher use dice_bce, dice or bce")
     return args
+
+
+def read_config(parser: argparse.ArgumentParser, file: Path) -> dict:
+    """The flags in a YAML file, or in the `args.json` of a run, checked as those of the command line are.
+
+    Args:
+        parser: knows the flags.
+        file: a name and a value of each, such as `epochs: 20`.
+
+    Returns:
+        Their values; those that are null are left out.
+
+    Raises:
+        UserError: a file that cannot be read, a flag that does not exist, a value that does not fit.
+    """
+    try:
+        text = file.read_bytes().decode(errors="surrogateescape")
+        # Without YAML's types, a value is what it would be on the command line: 1e-4 is a number, and no a word.
+        content = json.loads(text) if file.suffix == ".json" else yaml.load(text, yaml.BaseLoader)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"--config {file}: cannot be read ({' '.join(str(error).split())})") from error
+    if not isinstance(content, dict):
+        raise UserError(f"--config {file}: holds no flags; write one a line, such as epochs: 20")
+    actions = {action.dest: action for action in parser._actions if action.dest not in ("help", "config")}
+    words, given = [], []
+    for key, value in content.items():
+        if key not in actions:
+            near = difflib.get_close_matches(str(key), actions, 1, cutoff=0)[0]
+            raise UserError(f"--config {file}: there is no flag {key}; the nearest is {near}")
+        if value not in (None, "", "null", "~", []):
+            words += _words(actions[key], value, file)
+            given.append(key)
+    usual, parser.exit_on_error = parser.exit_on_error, False
+    try:
+        args = parser.parse_args(words)
+    except argparse.ArgumentError as error:
+        raise UserError(f"--config {file}: {error}") from error
+    finally:
+        parser.exit_on_error = usual
+    return {key: getattr(args, key) for key in given}
+
+
+def _words(action: argparse.Action, value: object, file: Path) -> list[str]:
+    """A flag of a file as on the command line. Raises UserError."""
+    flag = action.option_strings[0]
+    values = value if isinstance(value, list) else [value]
+    if action.nargs == 0:
+        if str(value).lower() not in SWITCHES:
+            raise UserError(f"--config {file}: {action.dest} is {value}, but can be true or false")
+        is_on = SWITCHES[str(value).lower()]
+        return [flag] if is_on else list(action.option_strings[1:])
+    if any(isinstance(item, dict | list) for item in values) or (len(values) > 1 and action.nargs != "+"):
+        raise UserError(f"--config {file}: {action.dest} takes {'values' if action.nargs == '+' else 'one value'}")
+    return [flag, *map(str, values)] if len(values) > 1 else [f"{flag}={values[0]}"]
 
 
 def _check_split(args: argparse.Namespace, flags: dict) -> None:

@@ -1,7 +1,5 @@
-"""Reports of a run: the lines at the start, log.csv, TensorBoard curves and the photos with the lowest Dice."""
+"""Reports of a run: the lines at the start, log.csv and the photos with the lowest Dice."""
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,14 +7,13 @@ import pandas as pd
 import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
 
 import models
 from dataset import HairDataset
 from hair.files import atomic
-from training.checkpoint import TrainingState, writing
+from training.checkpoint import TrainingState
 from training.flags import TrainingPlan
-from training.processes import rank, world_size
+from training.processes import world_size
 from utils import fast_precision
 
 
@@ -59,28 +56,6 @@ def write_log(run: Path, history: list[dict]) -> None:
     """Write `log.csv`, one row per epoch."""
     with atomic(run / "log.csv") as temporary:
         pd.DataFrame(history).to_csv(temporary, index=False)
-
-
-@contextlib.contextmanager
-def tensorboard(run: Path, history: list[dict]) -> Iterator[SummaryWriter | None]:
-    """The TensorBoard log, continued after the last epoch of the checkpoint; None except in the first process."""
-    if rank() > 0:
-        yield None
-        return
-    with writing(run):
-        board = SummaryWriter(run / "tensorboard", purge_step=len(history))
-        if history:
-            add_scalars(board, history[-1])
-    yield board
-    with writing(run):
-        board.close()
-
-
-def add_scalars(board: SummaryWriter, row: dict) -> None:
-    """Add the log row of an epoch to TensorBoard."""
-    for key in row.keys() - {"epoch", "img_size"}:
-        board.add_scalar(key.replace("_", "/", 1), row[key], row["epoch"])
-    board.flush()
 
 
 @torch.inference_mode()

@@ -32,6 +32,7 @@ DEFAULTS = {
     "data_dir": ["data/CelebAMask-HQ"],
     "hair_label": [],
     "exclude": None,
+    "log": "tensorboard",
     "output_dir": Path("weights"),
     "name": "celeb",
     "epochs": 20,
@@ -70,7 +71,7 @@ def parse(*words: object) -> Namespace:
 
 
 def test_default_of_every_flag() -> None:
-    assert vars(parser().parse_args([])) == DEFAULTS
+    assert vars(parser().parse_args([])) == DEFAULTS | {"config": None}
 
 
 def test_a_plan_has_every_flag() -> None:
@@ -225,3 +226,67 @@ def test_help_is_quick(script: str) -> None:
         [sys.executable, "-c", program, "--help"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.startswith("usage: ") and done.stdout.splitlines()[-2:] == ["0", "[]"]
+
+
+# ---------------------------------------------------------------------------------------------------- files, services
+
+
+def test_a_config_gives_flags_and_the_command_line_wins(
+    plan_of: Callable[..., TrainingPlan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(
+        "# a comment\ndata_dir: [mine, 'street:0.3']\nepochs: 7\nencoder_lr: 1e-4\napex: yes\nteacher: []\n"
+        "encoder_weights: none\nname: 007\ndecoder_lr: null\ncompile: false\nimg_size: 256\n"
+    )
+    plan = plan_of(train_celeb, "--config", file, "--epochs", 3)
+    assert (plan.data_dir, plan.epochs, plan.encoder_lr, plan.apex) == (["mine", "street:0.3"], 3, 1e-4, True)
+    assert (plan.encoder_weights, plan.name, plan.decoder_lr, plan.img_size) == ("none", "007", None, [256])
+    file.write_text("preset: heavy\nepochs: 5\nfilter: age < 30\nstrict: true\n")
+    korean = plan_of(train_korean, "--config", file)
+    assert (korean.encoder_type, korean.epochs, korean.strict) == ("se_resnext101_32x4d", 5, True)
+
+
+def test_the_flags_of_a_run_are_a_config(plan_of: Callable[..., TrainingPlan], tmp_path: Path) -> None:
+    first = plan_of(
+        train_celeb, "--img_size", 256, 384, "--size_epochs", 3, 2, "--apex", "--teacher", "a", "--name", "x"
+    )
+    write_json(tmp_path / "args.json", vars(first) | {"resume": None})
+    assert plan_of(train_celeb, "--config", tmp_path / "args.json") == first
+    again = plan_of(train_celeb, "--config", tmp_path / "args.json", "--img_size", 64, "--epochs", 9)
+    assert (again.img_size, again.size_epochs, again.epochs, again.name) == ([64], [9], 9, "x")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epoch: 3", "there is no flag epoch; the nearest is epochs"),
+        ("lr: 3", "there is no flag lr; the nearest is"),
+        ("config: other.yaml", "there is no flag config"),
+        ("epochs: many", "argument --epochs: "),
+        ("loss: [dice, bce]", "loss takes one value"),
+        ("loss: hinge", "argument --loss: invalid choice: 'hinge'"),
+        ("apex: maybe", "apex is maybe, but can be true or false"),
+        ("train: {epochs: 3}", "there is no flag train"),
+        ("data_dir: {a: 1}", "data_dir takes values"),
+        ("- epochs", "holds no flags"),
+        ("", "holds no flags"),
+        ("a: [", r"cannot be read \(while parsing"),
+    ],
+)
+def test_a_wrong_config_is_one_line(
+    plan_of: Callable[..., TrainingPlan], tmp_path: Path, text: str, message: str
+) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(text)
+    with pytest.raises(UserError, match=rf"--config .*run\.yaml: {message}") as error:
+        plan_of(train_celeb, "--config", file)
+    assert "\n" not in str(error.value)
+    with pytest.raises(UserError, match=r"gone\.json: cannot be read"):
+        plan_of(train_celeb, "--config", tmp_path / "gone.json")
+
+
+def test_a_log_whose_package_is_missing_names_the_command(plan_of: Callable[..., TrainingPlan], monkeypatch) -> None:
+    monkeypatch.setattr(flags.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(UserError, match=r"--log wandb: the package is not installed; pip install wandb"):
+        plan_of(train_celeb, "--log", "wandb")
