@@ -1,6 +1,6 @@
-"""A file of weights becomes a function from prepared photos to logits, by ONNX Runtime, OpenVINO or PyTorch.
+"""Run networks with ONNX Runtime, OpenVINO or PyTorch.
 
-PyTorch and OpenVINO are imported only for a file that needs them.
+PyTorch and OpenVINO are imported only if a file needs them.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 BACKENDS = ("auto", "onnx", "openvino", "torch")
 READERS = {".onnx": ("onnx", "openvino"), ".xml": ("openvino",), ".torchscript": ("torch",)}  # by suffix of the file
-METADATA = "hair"  # key, in an exported file, of the JSON with img_size, mean, std, threshold, decoder, made_from
+METADATA = "hair"  # key of the JSON with img_size, mean, std, threshold, decoder, made_from in an exported file
 FACTS = "_hair"  # the same in a run folder's config.json; SMP ignores keys that begin with an underscore
 
 
@@ -40,15 +40,15 @@ class Network:
 
     Attributes:
         backend: `onnx`, `openvino` or `torch`.
-        facts: as stored with the weights: img_size, mean, std, threshold; of an exported file also fixed_size, the
-            only size that it takes, or None; decoder; made_from, a fingerprint of the weights.
+        facts: metadata stored with the weights: img_size, mean, std, threshold. Exported files also have fixed_size
+            (the only input size that the file accepts, or None), decoder, and made_from (a hash of the weights).
     """
 
     backend: str
     facts: dict
 
     def __call__(self, photos: np.ndarray) -> np.ndarray:
-        """Float32 (N, 3, S, S), normalised, to logits float32 (N, 1, S, S). Raises UserError where that fails."""
+        """Float32 (N, 3, S, S), normalised, to logits float32 (N, 1, S, S). Raises UserError if that fails."""
         try:
             return self._run(photos)
         except Exception as error:  # out of memory, above all; each backend raises its own kinds
@@ -62,7 +62,7 @@ class Network:
 
 
 class OnnxNetwork(Network):
-    """An `.onnx` file run by ONNX Runtime, each call on `threads` cores. Raises UserError."""
+    """Load an `.onnx` file with ONNX Runtime; each call uses `threads` cores. Raises UserError."""
 
     backend = "onnx"
 
@@ -74,7 +74,7 @@ class OnnxNetwork(Network):
             raise UserError(f"--device {device}: this ONNX Runtime has no such device; try --backend torch")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0  # 0: all cores
-        # Threads that spin while they wait would take the cores from reading and writing.
+        # Threads that spin while they wait would slow down the reading and writing of photos.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=providers)
@@ -88,9 +88,9 @@ class OnnxNetwork(Network):
 
 
 class OpenvinoNetwork(Network):
-    """An `.onnx` or `.xml` file run by OpenVINO, each call on `threads` cores. Raises UserError.
+    """Load an `.onnx` or `.xml` file with OpenVINO; each call uses `threads` cores. Raises UserError.
 
-    `precision` is OpenVINO's name for one, such as "f32".
+    `precision` is a name of OpenVINO, such as "f32".
     """
 
     backend = "openvino"
@@ -110,7 +110,7 @@ class OpenvinoNetwork(Network):
         calls_at_once = 1
         if threads is not None and place == "CPU":
             calls_at_once = max(1, cores() // threads)
-            # Pinned, the threads of several compiled models would share the first core.
+            # With pinning, the threads of several compiled models would all run on the first core.
             settings |= {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
         try:
             graph = core.read_model(path)
@@ -118,11 +118,11 @@ class OpenvinoNetwork(Network):
             first = self._compile().create_infer_request()
         except RuntimeError as error:
             raise UserError(f"{path}: OpenVINO cannot run it on {place} ({_first_line(error)})") from error
-        # An ONNX file's metadata arrive under "framework".
+        # OpenVINO puts the metadata of an ONNX file under "framework".
         keys = [METADATA] if path.suffix == ".xml" else ["framework", METADATA]
         self.facts = parse_facts(path, graph.get_rt_info(keys).astype(str) if graph.has_rt_info(keys) else None)
-        # A compiled model runs one call at a time, on its own cores: for calls on few cores there are as many models as
-        # the cores allow. The last in is the first out: None, a model not yet compiled, waits until all others work.
+        # A compiled model runs one call at a time, on its own cores. If calls use few cores, there are as many models
+        # as the cores allow. Last in, first out: None, a model not compiled yet, is used if all others are busy.
         self._idle = queue.LifoQueue[Any]()
         for _ in range(calls_at_once - 1):
             self._idle.put(None)
@@ -139,7 +139,7 @@ class OpenvinoNetwork(Network):
 
 
 class TorchNetwork(Network):
-    """A torch module, in eval mode, from (N, 3, S, S) to logits. Raises UserError for a device that is not there."""
+    """Wrap a torch module in eval mode, from (N, 3, S, S) to logits. Raises UserError if the device does not exist."""
 
     backend = "torch"
 
@@ -166,15 +166,15 @@ def open_network(
 
     Args:
         path: a run folder (its `config.json` and `model.safetensors`), or an `.onnx`, `.xml` or `.torchscript` file.
-        backend: one of BACKENDS; `auto` gives ONNX files to OpenVINO where it is installed, else to ONNX Runtime.
-        device: `auto`, `cpu`, or another that the backend has.
-        precision: of OpenVINO: `f32`, `bf16` …; what the processor does fastest if None.
-        threads: CPU cores for one call of ONNX Runtime or OpenVINO; all if None. Fewer are for calling from several
-            threads at once.
+        backend: one of BACKENDS; `auto` runs ONNX files with OpenVINO if it is installed, else with ONNX Runtime.
+        device: `auto`, `cpu`, or another device of the backend.
+        precision: precision in OpenVINO: `f32`, `bf16` …; None: the fastest of the processor.
+        threads: CPU cores for one call of ONNX Runtime or OpenVINO; None: all. Use fewer if several threads call at
+            once.
 
     Raises:
         FileNotFoundError: no such file.
-        UserError: a file that cannot be loaded or that the backend does not read; an unknown device.
+        UserError: the file cannot be loaded or the backend cannot read it, or the device is unknown.
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
@@ -203,7 +203,7 @@ def _choose_backend(path: Path, backend: str, device: str) -> str:
 
 
 def torch_device(name: str) -> "torch.device":
-    """A torch device; `auto` takes CUDA, then MPS, then the CPU. Raises UserError for a device that is not there."""
+    """A torch device; `auto` chooses CUDA, then MPS, then the CPU. Raises UserError if the device does not exist."""
     import torch
 
     if name == "auto":
@@ -216,7 +216,7 @@ def torch_device(name: str) -> "torch.device":
 
 
 def load_torch_model(folder: Path) -> "tuple[nn.Module, dict]":
-    """Load a run folder by SMP: the network in eval mode, channels_last, and its facts. Raises UserError."""
+    """Load a run folder with SMP: the network in eval mode, channels_last, and its metadata. Raises UserError."""
     config = folder / "config.json"
     if not config.is_file():
         raise UserError(f"{folder}: no config.json; a run folder of train_korean.py or train_celeb.py has one")
@@ -225,10 +225,10 @@ def load_torch_model(folder: Path) -> "tuple[nn.Module, dict]":
 
     try:
         facts = dict(json.loads(config.read_text(encoding="utf-8")).get(FACTS, {}))
-        # huggingface_hub prints where it loads from, and SMP warns at length before it raises
+        # huggingface_hub prints where it loads from, and SMP prints long warnings before it raises
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
             model = smp.from_pretrained(folder, encoder_weights=None)
-    except Exception as error:  # a cut off file or one of another model: SMP, safetensors and torch raise many kinds
+    except Exception as error:  # for truncated files or other models, SMP, safetensors and torch raise many types
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise UserError(f"{folder}: not a model that can be loaded ({reason})") from error
     return model.eval().to(memory_format=torch.channels_last), facts
@@ -245,7 +245,7 @@ def _load_torchscript(path: Path) -> "tuple[nn.Module, dict]":
     extra = {METADATA: ""}
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # torch calls TorchScript deprecated, and still reads it
+            warnings.simplefilter("ignore", FutureWarning)  # TorchScript is deprecated, but torch still reads it
             model = torch.jit.load(path, map_location="cpu", _extra_files=extra)
     except (RuntimeError, ValueError) as error:
         raise UserError(f"{path}: cannot be loaded as TorchScript ({_first_line(error)})") from error
@@ -253,11 +253,11 @@ def _load_torchscript(path: Path) -> "tuple[nn.Module, dict]":
 
 
 def parse_facts(path: Path, text: str | bytes | None) -> dict:
-    """The preprocessing facts in a file's metadata. Raises UserError where they are missing or incomplete."""
+    """The preprocessing settings in a file's metadata. Raises UserError if they are missing or incomplete."""
     try:
         facts = json.loads(text or "{}")
         if not isinstance(facts, dict):
-            raise ValueError("its facts are not a table")
+            raise ValueError("its metadata are not a table")
         if missing := {"img_size", "mean", "std", "threshold"} - facts.keys():
             raise ValueError(f"no {', '.join(sorted(missing))} in it")
     except ValueError as error:
@@ -266,7 +266,7 @@ def parse_facts(path: Path, text: str | bytes | None) -> dict:
 
 
 def fingerprint(path: Path) -> str:
-    """A short hash of a weights file; an exported file keeps it as `made_from`."""
+    """A short hash of a weights file; exported files store it as `made_from`."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 

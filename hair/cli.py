@@ -31,7 +31,7 @@ USAGE = """Find the hair in photos and videos.
     hair me.jpg holiday/ "*.png" clip.mp4 --save overlay alpha json
     hair me.jpg --save recolor palette --color auburn
     hair me.jpg --save recolor --color copper blond   # an ombré, from roots to tips
-    hair me.jpg --save alpha --background beach.jpg   # the hair before a picture, a colour or blur
+    hair me.jpg --save alpha --background beach.jpg   # the hair in front of a picture, a colour or blur
     hair holiday/ --recursive --format jpg --skip_existing
     hair - --save alpha --output - < me.jpg > hair.png
 """
@@ -47,7 +47,7 @@ Number = TypeVar("Number", int, float)
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Keeps a description's line breaks and shows each flag's default, unless it is None, False or in the text."""
+    """Keeps line breaks, and shows the default of each flag unless it is None, False or in the text."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         has_none = action.default is None or action.default is False or action.default == []  # 0 equals False
@@ -71,14 +71,14 @@ def number(kind: type[Number], low: float, high: float = math.inf) -> Callable[[
 
 
 def add_network_flags(parser: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
-    """Add the flags that say how a network is run on photos."""
+    """Add the flags for running a network."""
     parser.add_argument("--backend", choices=BACKENDS, default="auto", help="what runs the network")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps; gpu (OpenVINO)")
     parser.add_argument(
         "--img_size", type=int, help="size of the network's input in pixels (default: that of the weights)"
     )
     parser.add_argument(
-        "--threshold", type=float, help="probability from which a pixel is hair (default: that of the weights)"
+        "--threshold", type=float, help="probability from which a pixel counts as hair (default: that of the weights)"
     )
     parser.add_argument(
         "--tta", action="store_true", help="average over the mirror image and three sizes; six times slower"
@@ -88,7 +88,7 @@ def add_network_flags(parser: argparse._ArgumentGroup | argparse.ArgumentParser)
         "--multi_scale",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="look closer where small heads are suspected (default: yes)",
+        help="take a second, closer look at small heads (default: yes)",
     )
 
 
@@ -99,26 +99,24 @@ def check_threshold(threshold: float | None) -> None:
 
 
 def build_parser(usage: str = USAGE, demo: Path | None = None) -> argparse.ArgumentParser:
-    """The flags of the command line; with a folder of numbered `demo` photos also `--num`."""
+    """The parser of the command line; with a folder of numbered `demo` photos, it also has `--num`."""
     parser = argparse.ArgumentParser(description=usage, formatter_class=HelpFormatter)
     what = parser.add_argument_group("input")
     what.add_argument(
         "photos",
         nargs="*",
         metavar="PATH",
-        help="photos, folders, globs, videos, a camera's number, or - for a photo on standard input; in any mix",
+        help="photos, folders, globs, videos, the number of a camera, or - for a photo on standard input",
     )
     what.add_argument("--input", nargs="+", action="extend", default=[], metavar="PATH", help="the same")
     if demo is not None:
         what.add_argument("--num", type=int, default=1, help="number of the demo photo, if no PATH is given")
-    what.add_argument(
-        "--recursive", action="store_true", help="include subfolders, and keep them below the output folder"
-    )
+    what.add_argument("--recursive", action="store_true", help="include subfolders, and keep them in the output folder")
     what.add_argument(
         "--max_pixels",
         type=number(int, 1),
         metavar="N",
-        help="process photos of more pixels at 1/2, 1/3, 1/4 ... of their size (JPEG: 1/2, 1/4, 1/8), to save memory",
+        help="reduce larger photos to 1/2, 1/3, 1/4 ... of their size (JPEG: 1/2, 1/4, 1/8), to save memory",
     )
     out = parser.add_argument_group("output")
     out.add_argument(
@@ -127,26 +125,26 @@ def build_parser(usage: str = USAGE, demo: Path | None = None) -> argparse.Argum
         choices=ALL_KINDS,
         default=["overlay", "mask"],
         metavar="KIND",
-        help=f"{' '.join(ALL_KINDS)}; frames is for videos (default: overlay mask)",
+        help=f"kinds of results: {' '.join(ALL_KINDS)}; frames is for videos (default: overlay mask)",
     )
     out.add_argument(
         "--color",
         nargs="+",
         default=["auburn"],
         metavar="COLOR",
-        help="dye of recolor: a name or #rrggbb; two for an ombré, from roots to tips (default: auburn)",
+        help="dye for recolor: a name or #rrggbb; two for an ombré from roots to tips (default: auburn)",
     )
     out.add_argument(
         "--bleach",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="make hair as light or dark as the dye; dark hair stays dark without (default: yes)",
+        help="make hair as light or dark as the dye; without it, dark hair stays dark (default: yes)",
     )
     out.add_argument(
         "--highlights",
         type=number(float, 0, 1),
         metavar="SHARE",
-        help="dye this share of the strands, 0 to 1, in the second colour, or lighter if there is one colour",
+        help="highlight this fraction of the strands, 0 to 1: in the second colour, or lighter if there is only one",
     )
     out.add_argument(
         "--background",
@@ -154,53 +152,53 @@ def build_parser(usage: str = USAGE, demo: Path | None = None) -> argparse.Argum
         help="what alpha and frames show behind the hair: a colour, a picture, or the photo blurred (default: nothing)",
     )
     out.add_argument("--output_dir", type=Path, default=Path("result"), help="folder of the results")
-    out.add_argument("--output", metavar="-", help="with -: write one kind of result of one photo to standard output")
+    out.add_argument("--output", metavar="-", help="only -: write one kind of result of one photo to standard output")
     out.add_argument(
         "--format",
         choices=FORMATS,
         default="png",
-        help="png, jpg or webp for pictures; masks are always PNG, and transparent cut-outs PNG or WebP",
+        help="format of images; masks are always PNG, and transparent cut-outs PNG or WebP",
     )
-    out.add_argument("--quality", type=number(int, 1, 100), default=QUALITY, help="of JPEG and WebP, 1 to 100")
-    out.add_argument("--skip_existing", action="store_true", help="skip inputs whose results are all there")
+    out.add_argument("--quality", type=number(int, 1, 100), default=QUALITY, help="quality of JPEG and WebP, 1 to 100")
+    out.add_argument("--skip_existing", action="store_true", help="skip inputs whose results all exist")
     out.add_argument(
         "--keep_exif",
         action="store_true",
-        help="copy the photo's EXIF to the pictures, without place, serial numbers, owner's name and thumbnail",
+        help="copy EXIF data to the results, without location, serial numbers, owner's name and thumbnail",
     )
     how = parser.add_argument_group("network")
     how.add_argument("--weights", type=Path, help="a run folder or an exported file (default: the shipped weights)")
     add_network_flags(how)
     video = parser.add_argument_group("video")
-    video.add_argument("--every", type=int, default=1, metavar="N", help="run the network on each Nth frame only")
+    video.add_argument("--every", type=int, default=1, metavar="N", help="run the network on every Nth frame only")
     video.add_argument(
         "--smooth",
         type=float,
         default=0.6,
         metavar="S",
-        help="share of the last frame where the picture stands still, 0 to 0.95",
+        help="smoothing: weight of the previous frame where the picture does not move, 0 to 0.95",
     )
     video.add_argument(
         "--alpha_format",
         choices=ALPHA_FORMATS,
         default=ALPHA_FORMATS[0],
-        help="file of a video's --save alpha: mov (ProRes 4444, for editors) or webm (VP9, for browsers)",
+        help="video format of --save alpha: mov (ProRes 4444, for editors) or webm (VP9, for browsers)",
     )
     return parser
 
 
 def main(usage: str = USAGE, demo: Path | None = None) -> None:
-    """Segment what the command line names.
+    """Segment the inputs on the command line.
 
     Args:
-        usage: heads the help text.
-        demo: a folder of numbered photos, `1.jpg` and so on, of which one is taken where no input is named.
+        usage: first part of the help text.
+        demo: a folder of numbered photos, `1.jpg` and so on; one of them is used if no input is given.
 
     Raises:
-        UserError, OSError: inputs or flags that cannot be used; after all other inputs are done.
+        UserError, OSError: an input or flag cannot be used. For inputs, this is raised after all others are done.
     """
     parser = build_parser(usage, demo)
-    args = parser.parse_intermixed_args()  # paths may stand between the flags
+    args = parser.parse_intermixed_args()  # paths may be between the flags
     colors, following = split_colors(args.color)
     names = args.photos + following + args.input
     if not names and demo is None:
@@ -251,9 +249,9 @@ def main(usage: str = USAGE, demo: Path | None = None) -> None:
 
 
 def split_colors(words: Sequence[str]) -> tuple[tuple[Color, ...], list[str]]:
-    """The colours that `--color` starts with, and the rest: in `--color copper blond me.jpg` the photo.
+    """Split the words after `--color` into colours and the rest (in `--color copper blond me.jpg`, the photo).
 
-    Raises UserError where the first word is no colour.
+    Raises UserError if the first word is not a colour.
     """
     colors = [parse_color(words[0])]
     for word in words[1:]:
@@ -265,24 +263,24 @@ def split_colors(words: Sequence[str]) -> tuple[tuple[Color, ...], list[str]]:
 
 
 def check_flags(args: argparse.Namespace, names: Sequence[str]) -> None:
-    """Raise UserError for flags and names of inputs that cannot be used."""
+    """Raise UserError for flags and input names that cannot be used."""
     check_threshold(args.threshold)
     if args.every < 1 or not 0 <= args.smooth <= SMOOTHEST:
         raise UserError(f"--every counts from 1 and --smooth lies between 0 and {SMOOTHEST}")
-    if "" in names:  # an unset variable of the shell; Path would make the current folder of it
+    if "" in names:  # an unset shell variable; Path("") would be the current folder
         raise UserError("--input: an empty name")
     if str(STANDARD_INPUT) in names and sys.stdin.isatty():
         raise UserError("- is standard input, which is the terminal here; add < FILE")
     if args.background is not None and not {"alpha", "frames"} & set(args.save):
         raise UserError("--background is for cut-outs; add --save alpha")
     if args.output is not None and args.output != "-":
-        raise UserError(f"--output {args.output}: only - is possible, for standard output; --output_dir names a folder")
+        raise UserError(f"--output {args.output}: only - is allowed (standard output); for a folder use --output_dir")
     if args.output is not None and len(set(args.save)) > 1:
         raise UserError("--output - takes one kind of result: add --save with one of " + " ".join(KINDS))
 
 
 def check_output(kind: str, files: Sequence[Path], missing: Sequence[str]) -> None:
-    """Raise UserError for what cannot go to standard output: several inputs, a video, a picture to a terminal."""
+    """Raise UserError for what standard output cannot take: several inputs, a video, an image if it is a terminal."""
     if len(files) + len(missing) > 1:
         raise UserError(f"--output - takes one photo, but {len(files) + len(missing)} inputs are given")
     if is_video(files[0]):
@@ -292,20 +290,20 @@ def check_output(kind: str, files: Sequence[Path], missing: Sequence[str]) -> No
 
 
 def name_results(files: Sequence[Path], output_dir: Path, inputs: Sequence[Path] = ()) -> dict[Path, Path]:
-    """Choose where results go, see `files.result_names`; subfolders of those `inputs` that are folders are kept."""
+    """Choose where results go, see `files.result_names`; subfolders of `inputs` are kept."""
     folders = folders_below(files, inputs)
     return dict(zip(files, result_names(files, output_dir, ALL_ENDINGS, folders), strict=True))
 
 
 def without_existing(targets: dict[Path, Path], inputs: Sequence[Path], args: argparse.Namespace) -> dict[Path, Path]:
-    """Those of the `targets` that `name_results` chose whose results are not all there; a line says how many are."""
-    # Results that an earlier run wrote beside its photos are no inputs, and must not change the photos' numbers.
+    """The targets from `name_results` whose results do not all exist; prints how many inputs are skipped."""
+    # Results that an earlier run wrote next to its photos are not inputs, and must not change the numbers in names.
     made = results_among(targets, ALL_ENDINGS).difference(inputs)
     files = [path for path in targets if path not in made]
     targets = name_results(files, args.output_dir, inputs if args.recursive else ())
     waiting = {path: name for path, name in targets.items() if not _is_done(path, name, args)}
     if count := len(targets) - len(waiting):
-        print(f"{count} of {len(targets)} inputs skipped: their results are there")
+        print(f"{count} of {len(targets)} inputs skipped: their results exist")
     return waiting
 
 
@@ -321,7 +319,7 @@ def _is_done(path: Path, name: Path, args: argparse.Namespace) -> bool:
 
 
 def photo_kinds(files: Sequence[Path], kinds: Sequence[str]) -> tuple[str, ...]:
-    """The kinds of results that a photo can have; others are named, if there are photos. Raises UserError for none."""
+    """The kinds of results that photos support; others are reported, if there are photos. Raises UserError for none."""
     fitting = tuple(kind for kind in kinds if kind in KINDS)
     if len(fitting) < len(kinds) and not all(map(is_video, files)):
         message = f"--save frames is for videos; a photo can be {', '.join(KINDS)}"
@@ -332,7 +330,7 @@ def photo_kinds(files: Sequence[Path], kinds: Sequence[str]) -> tuple[str, ...]:
 
 
 def threads_for(files: Sequence[Path]) -> int | None:
-    """Cores for one call of the network: all (None), or for many photos each worker's share."""
+    """The number of cores for one call of the network: all (None), or, for many photos, each worker's share."""
     if len(files) < MANY or any(map(is_video, files)):
         return None
     return max(1, cores() // WORKERS)
@@ -345,12 +343,12 @@ def process_files(
 
     Args:
         targets: photos and videos, each with the path of its results without ending, see `name_results`.
-        segmenter: gives the probabilities.
-        results: what to write of photos.
-        plan: what to write of videos.
+        segmenter: computes the probabilities.
+        results: what to write for photos.
+        plan: what to write for videos.
 
     Returns:
-        An error message for each file that failed; a line about each of the others is printed.
+        An error message for each file that failed; for each other file, a line is printed.
     """
     photos = [path for path in targets if not is_video(path)]
     failures: list[str] = []

@@ -1,4 +1,4 @@
-"""From probabilities to pictures: overlay, mask, cut-out, dyed hair, and a palette of dyes."""
+"""Draw results from probabilities: overlay, mask, cut-out, dyed hair, and a palette of dyes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,23 +13,23 @@ from hair.dye import Dye, recolor
 from hair.strips import strips
 
 OVERLAY_COLOR = (255, 0, 110)
-# Of a palette:
+# The palette:
 COLUMNS = 6
-TILE = 360  # pixels: longer side of each picture
-AROUND = 0.5  # of the hair's longer side: how much of the photo is shown around it
+TILE = 360  # pixels: longer side of each tile
+AROUND = 0.5  # margin around the hair, as a fraction of its longer side
 MARGIN, LINE, FONT_SIZE = 16, 34, 20  # pixels
 PAPER, INK = (255, 255, 255), (40, 40, 40)
 
 
 @dataclass(frozen=True)
 class Looks:
-    """How pictures of the hair look.
+    """Settings of the results.
 
     Attributes:
-        threshold: probability from which a pixel is hair, 0 to 1.
-        dye: of `recolor`, and how the colours of `palette` are applied.
-        opacity: of the overlay's tint, 0 to 1.
-        background: of the cut-out, see `cutout.place_on`; None leaves it transparent.
+        threshold: probability from which a pixel counts as hair, 0 to 1.
+        dye: dye of `recolor`; `palette` uses its other settings with its own colours.
+        opacity: opacity of the overlay's tint, 0 to 1.
+        background: background of the cut-out, see `cutout.place_on`; None leaves it transparent.
     """
 
     threshold: float
@@ -47,7 +47,7 @@ def draw_overlay(
         image: RGB uint8 (H, W, 3).
         mask: bool or uint8 (H, W), non-zero where there is hair.
         color: RGB, 0 to 255.
-        opacity: of the tint, 0 to 1; the outline is opaque.
+        opacity: opacity of the tint, 0 to 1; the outline is opaque.
 
     Returns:
         RGB uint8 (H, W, 3).
@@ -68,11 +68,11 @@ def draw_palette(image: np.ndarray, probabilities: np.ndarray, threshold: float,
     Args:
         image: RGB uint8 (H, W, 3).
         probabilities: float32 (H, W) in [0, 1].
-        threshold: probability at which a dye covers half.
-        dye: how the colours are applied; its own are not used.
+        threshold: probability at which the dye covers half of a pixel.
+        dye: how the colours are applied; its own colours are not used.
 
     Returns:
-        RGB uint8: the photo around its hair, reduced, as it is and once in each colour, with their names below.
+        RGB uint8: tiles with the reduced photo around the hair, undyed and in each colour, with the names below.
     """
     image, probabilities = _around_hair(image, probabilities, threshold)
     scale = min(1, TILE / max(probabilities.shape))
@@ -97,7 +97,7 @@ def draw_palette(image: np.ndarray, probabilities: np.ndarray, threshold: float,
 
 
 def _around_hair(image: np.ndarray, probabilities: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    """The part of the photo around its hair; all of it where there is none."""
+    """The part of the photo around its hair; the whole photo if there is none."""
     left, top, width, height = cv2.boundingRect((probabilities >= threshold).view(np.uint8))
     if not width:
         return image, probabilities
@@ -107,7 +107,7 @@ def _around_hair(image: np.ndarray, probabilities: np.ndarray, threshold: float)
 
 
 def draw(kind: str, image: np.ndarray, probabilities: np.ndarray, looks: Looks) -> np.ndarray:
-    """Draw one kind of picture.
+    """Draw one kind of result.
 
     Args:
         kind: `overlay`, `mask`, `alpha` (the cut-out), `recolor` or `palette`.

@@ -1,4 +1,4 @@
-"""What is saved of a photo: pictures, outlines and facts as files."""
+"""Save the results of a photo: images, outlines and measurements."""
 
 import json
 import sys
@@ -31,23 +31,23 @@ ENDINGS = (  # of all names of results, whatever the format
     *(f"_{kind}.{suffix}" for kind in PICTURES for suffix in FORMATS),
     *(f"_{kind}.json" for kind in TEXTS),
 )
-KEEP_TRANSPARENCY = ("alpha", "recolor")  # the others are to be seen everywhere
-OPAQUE = (".jpg", ".jpeg")  # photos that have no transparency to keep
+KEEP_TRANSPARENCY = ("alpha", "recolor")  # kinds that keep the photo's transparency
+OPAQUE = (".jpg", ".jpeg")  # photos that cannot be transparent
 NO_EXIF = "its EXIF cannot be read and is left out"  # a note
 LONGEST_INPUT = 1 << 30  # bytes of a photo on standard input
 
 
 @dataclass(frozen=True)
 class Results:
-    """What to save of each photo.
+    """What to save for each photo.
 
     Attributes:
-        kinds: of KINDS.
-        looks: of the pictures.
+        kinds: kinds of results, from KINDS.
+        looks: settings of the effects.
         max_pixels: larger photos are processed at reduced size.
-        format: of FORMATS, for pictures. Masks are PNG always, and what is transparent is PNG or WebP.
-        quality: of JPEG and WebP, 1 to 100.
-        keep_exif: copy the photo's EXIF to the pictures, see `exif.read_exif`.
+        format: image format, from FORMATS. Masks are always PNG, and transparent images are PNG or WebP.
+        quality: quality of JPEG and WebP, 1 to 100.
+        keep_exif: copy the photo's EXIF data to the images, see `exif.read_exif`.
     """
 
     kinds: tuple[str, ...]
@@ -59,7 +59,7 @@ class Results:
 
 
 def suffixes(kind: str, photo: Path, picture_format: str, has_background: bool = False) -> set[str]:
-    """The suffixes that a photo's result may have, without a dot; two where the photo's transparency decides."""
+    """The suffixes that a photo's result may have, without a dot; two if it depends on the photo's transparency."""
     if kind == "mask" or kind in TEXTS:
         return {KINDS[kind]}
     if picture_format != "jpg" or kind in ("overlay", "palette") or (kind == "alpha" and has_background):
@@ -68,7 +68,7 @@ def suffixes(kind: str, photo: Path, picture_format: str, has_background: bool =
 
 
 def are_there(name: Path, photo: Path, kinds: Sequence[str], picture_format: str, has_background: bool = False) -> bool:
-    """Whether a photo's results of all `kinds` exist, by their names; `name` is their path without ending."""
+    """Whether files with the names of all results exist; `name` is their path without ending."""
     return all(
         any(_path_of(name, kind, suffix).is_file() for suffix in suffixes(kind, photo, picture_format, has_background))
         for kind in kinds
@@ -80,16 +80,16 @@ def _path_of(name: Path, kind: str, suffix: str) -> Path:
 
 
 def describe(name: str, image: np.ndarray, mask: np.ndarray) -> dict:
-    """A photo's hair in numbers.
+    """Measure the hair of a photo.
 
     Args:
-        name: of the photo's file.
+        name: file name of the photo.
         image: RGB uint8 (H, W, 3).
         mask: bool (H, W).
 
     Returns:
-        `file`, `width`, `height`, `hair` (its share of the photo in [0, 1]), `box` (see `outlines.box`), `color` (mean,
-        `#rrggbb`) and `color_name`; the last three are None where there is no hair.
+        `file`, `width`, `height`, `hair` (the fraction of the photo that is hair, in [0, 1]), `box` (see
+        `outlines.box`), `color` (mean, `#rrggbb`) and `color_name`; the last three are None if there is no hair.
     """
     facts = {"file": name, "width": image.shape[1], "height": image.shape[0], "hair": round(float(mask.mean()), 4)}
     color = None
@@ -104,7 +104,7 @@ def describe(name: str, image: np.ndarray, mask: np.ndarray) -> dict:
 
 
 def draw_photo(kind: str, photo: Photo, probabilities: np.ndarray, looks: Looks) -> np.ndarray:
-    """Draw one kind of picture, see `effects.draw`; cut-outs and dyed hair keep the photo's own transparency."""
+    """Draw one kind of result, see `effects.draw`; cut-outs and dyed photos keep the photo's transparency."""
     if photo.alpha is None or kind not in KEEP_TRANSPARENCY:
         return draw(kind, photo.pixels, probabilities, looks)
     picture = draw(kind, photo.colors, probabilities, replace(looks, background=None))
@@ -121,15 +121,15 @@ def make_result(
     """Make one kind of result.
 
     Args:
-        kind: of KINDS.
-        source: name of the photo's file, for the JSON files.
-        photo: as read.
+        kind: one of KINDS.
+        source: file name of the photo, for the JSON files.
+        photo: the photo.
         probabilities: float32 (H, W) in [0, 1].
-        results: looks and format.
-        exif: for a picture, see `files.encode_picture`.
+        results: settings of the effects, and format.
+        exif: EXIF data for an image, see `files.encode_picture`.
 
     Returns:
-        The suffix, without a dot, and the content of a file. Raises UserError for a picture too large for its format.
+        The suffix, without a dot, and the content of the file. Raises UserError for an image too large for its format.
     """
     if kind in PICTURES:
         picture = draw_photo(kind, photo, probabilities, results.looks)
@@ -149,14 +149,14 @@ def save_results(
 
     Args:
         name: path without ending.
-        source: name of the photo's file, for the JSON files.
-        photo: as read.
+        source: file name of the photo, for the JSON files.
+        photo: the photo.
         probabilities: float32 (H, W) in [0, 1].
         results: what to write.
-        exif: for the pictures, see `files.encode_picture`.
+        exif: EXIF data for the images, see `files.encode_picture`.
 
     Returns:
-        The files. Raises OSError, or UserError for a picture too large for its format.
+        The files. Raises OSError, or UserError for an image too large for its format.
     """
     files = []
     for kind in results.kinds:
@@ -167,14 +167,14 @@ def save_results(
 
 
 def segment_file(path: Path, name: Path, segmenter: HairSegmenter, results: Results, one_large: threading.Lock) -> str:
-    """Segment a photo from file to files.
+    """Read a photo, segment it and write its results.
 
     Args:
-        path: of the photo, or STANDARD_INPUT.
-        name: of its results, see `save_results`.
-        segmenter: gives the probabilities.
+        path: the photo, or STANDARD_INPUT.
+        name: path of its results without ending.
+        segmenter: computes the probabilities.
         results: what to write.
-        one_large: held while a large photo is processed, so that threads take these in turns.
+        one_large: a lock that is held while a large photo is processed, so that threads process these one at a time.
 
     Returns:
         A line to print. Raises OSError or UserError, which name the file.
@@ -187,7 +187,7 @@ def segment_file(path: Path, name: Path, segmenter: HairSegmenter, results: Resu
 
 
 def segment_to_stream(path: Path, stream: IO[bytes], segmenter: HairSegmenter, results: Results) -> str:
-    """Segment a photo and write its only kind of result to a stream. Returns and raises as `segment_file`."""
+    """Segment a photo and write its one kind of result to a stream. Returns and raises the same as `segment_file`."""
     with _as_file(path) as file:
         photo, exif = _read(path, file, results)
         probabilities = segmenter(photo.pixels)
@@ -205,7 +205,7 @@ def _share(probabilities: np.ndarray, results: Results) -> str:
 
 
 def _read(path: Path, file: Path, results: Results) -> tuple[Photo, bytes]:
-    """Read a photo that the user named `path`, and the EXIF for its results; remarks are printed."""
+    """Read the photo that the user named `path`, and the EXIF data for its results; notes are printed."""
     photo = open_photo(file, results.max_pixels)
     exif = read_exif(file) if results.keep_exif else b""
     notes = photo.notes if exif is not None else (*photo.notes, NO_EXIF)
@@ -216,7 +216,7 @@ def _read(path: Path, file: Path, results: Results) -> tuple[Photo, bytes]:
 
 @contextmanager
 def _as_file(path: Path) -> Iterator[Path]:
-    """The file that a path names; for STANDARD_INPUT a temporary one with its content. Errors name the path."""
+    """The file of a path; for STANDARD_INPUT, a temporary file with its content. Errors name the path."""
     if path != STANDARD_INPUT:
         yield path
         return

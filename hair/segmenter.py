@@ -1,4 +1,4 @@
-"""HairSegmenter: from a photo to each pixel's probability of being hair."""
+"""HairSegmenter: computes for each pixel of a photo the probability that it is hair."""
 
 import sys
 from collections.abc import Sequence
@@ -14,45 +14,45 @@ from hair.photos import read_photo
 from hair.refine import refine_edges
 
 PACKAGE = Path(__file__).resolve().parent
-INSTALLED_WEIGHTS = PACKAGE / "weights" / "wild"  # where the wheel has them
+INSTALLED_WEIGHTS = PACKAGE / "weights" / "wild"  # in an installed wheel
 DEFAULT_WEIGHTS = (
     INSTALLED_WEIGHTS if INSTALLED_WEIGHTS.is_dir() else PACKAGE.parent / "weights/timm-tf_efficientnet_lite0_Unet_wild"
 )
 TTA_SCALES = (1, 0.75, 1.25)
-SUSPECTED_BESIDE = 0.1  # probability of a first look beside which a closer look may add hair
+SUSPECTED_BESIDE = 0.1  # a closer look may add hair next to pixels with this probability in the first look
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
-    """Logits to probabilities, without overflow for large negative ones."""
+    """Logits to probabilities, without overflow for large negative logits."""
     return 0.5 * (np.tanh(0.5 * logits) + 1)
 
 
 class HairSegmenter:
-    """A trained network that takes a photo and gives each pixel's probability of being hair. Threads may share one.
+    """A trained network that computes for each pixel of a photo the probability that it is hair. Threads may share one.
 
     Args:
-        weights: a run folder, with `config.json` and `model.safetensors` or `model.onnx`; or a file of `export.py`
-            (`.onnx`, `.xml`, `.torchscript`). None takes the weights that come with the project.
-        backend: `onnx`, `openvino` (both read `model.onnx`), `torch`, or `auto`: ONNX where the file is there, by
-            OpenVINO if that is installed, else by ONNX Runtime; torch for a folder without one.
-        device: `auto`, `cpu`, or another that the backend has (`cuda`, `mps`; `gpu` of OpenVINO).
-        img_size: the photo's longer side, in pixels, as the network sees it; a multiple of 32. None takes the size
-            that it was trained at.
+        weights: a run folder, with `config.json` and `model.safetensors` or `model.onnx`; or a file from `export.py`
+            (`.onnx`, `.xml`, `.torchscript`). None: the weights that come with the project.
+        backend: `onnx`, `openvino` (both read `model.onnx`), `torch`, or `auto`. `auto` runs the ONNX file, if there is
+            one, with OpenVINO if that is installed, else with ONNX Runtime; without an ONNX file it uses torch.
+        device: `auto`, `cpu`, or another device of the backend (`cuda`, `mps`; `gpu` for OpenVINO).
+        img_size: longer side of the photo at the network's input, in pixels; a multiple of 32. None: the size at which
+            the network was trained.
         tta: average over the photo, its mirror image, and both at 3/4 and 5/4 of the size: better, six times slower.
-        refine: align the hair's edges with the photo's (see `refine.refine_edges`).
-        multi_scale: look closer where the first look suspects heads that fill little of the photo.
-        threads: CPU cores for one call of ONNX Runtime or OpenVINO; None takes all. For many photos, several threads
-            that call and share the cores are faster than one that has them all.
+        refine: align the edges of the hair with those of the photo (see `refine.refine_edges`).
+        multi_scale: take a second, closer look at heads that fill only a small part of the photo.
+        threads: CPU cores for one call of ONNX Runtime or OpenVINO; None: all. For many photos, several calling threads
+            that share the cores are faster than one thread with all cores.
 
     Attributes:
-        backend: the one chosen.
-        facts: what is stored with the weights.
+        backend: the chosen backend.
+        facts: the metadata that are stored with the weights.
         img_size: as above.
-        threshold: probability from which a pixel counts as hair, as stored with the weights.
+        threshold: probability from which a pixel counts as hair; stored with the weights.
 
     Raises:
         FileNotFoundError: no such weights.
-        UserError: weights that cannot be loaded, a backend that is not installed, an unknown device, a wrong size.
+        UserError: the weights cannot be loaded, the backend is not installed, the device is unknown, or the size wrong.
     """
 
     def __init__(  # noqa: PLR0913 (public: users set these by name)
@@ -91,27 +91,27 @@ class HairSegmenter:
         """Segment one photo.
 
         Args:
-            image: RGB uint8 (H, W, 3), or a file's path.
+            image: RGB uint8 (H, W, 3), or the path of a file.
 
         Returns:
-            float32 (H, W) in [0, 1], at the photo's own size.
+            float32 (H, W) in [0, 1], at the size of the photo.
 
         Raises:
-            FileNotFoundError, UserError: an unreadable file, or an array of another form.
+            FileNotFoundError, UserError: an unreadable file, or an array of another shape or type.
         """
         return self.predict_batch([image])[0]
 
     def predict_batch(self, images: Sequence[np.ndarray | str | Path]) -> list[np.ndarray]:
-        """Segment several photos, of any sizes, in one run of the network, which pays on a GPU.
+        """Segment several photos of any sizes in one run of the network, which is faster on a GPU.
 
         Args:
             images: RGB uint8 (H, W, 3) or paths; all of them are in memory at once.
 
         Returns:
-            One float32 (H, W) in [0, 1] each, in the same order.
+            An array float32 (H, W) in [0, 1] for each photo, in the same order.
 
         Raises:
-            FileNotFoundError, UserError: an unreadable file, or an array of another form.
+            FileNotFoundError, UserError: an unreadable file, or an array of another shape or type.
         """
         photos = [image if isinstance(image, np.ndarray) else read_photo(image) for image in images]
         for photo in photos:
@@ -148,8 +148,8 @@ class HairSegmenter:
     def _look_closer(self, photo: np.ndarray, probabilities: np.ndarray) -> None:
         """Improve the probabilities of a part of a photo, in place.
 
-        A closer look may add hair beside what the first one saw. Elsewhere both must agree: texture that fills a crop
-        is easily taken for hair.
+        A closer look may add hair next to hair of the first look. Elsewhere both must agree, because texture that fills
+        a crop is easily mistaken for hair.
         """
         closer = np.ascontiguousarray(photo)
         found = restore(self._predict_squares([closer])[0], closer.shape)
@@ -160,12 +160,12 @@ class HairSegmenter:
 
 
 def _open_folder(folder: Path, backend: str, device: str, threads: int | None) -> Network:
-    """Open a run folder: its `model.onnx` where there is one and the backend allows it, else by PyTorch."""
+    """Open a run folder: its `model.onnx` if there is one and the backend allows it, else with PyTorch."""
     onnx, tensors = folder / "model.onnx", folder / "model.safetensors"
     wants_onnx = backend in ("onnx", "openvino")
     if wants_onnx and not onnx.is_file():
         raise FileNotFoundError(f"{onnx}: no such file; python export.py --weights {folder} makes it")
-    # ONNX Runtime and OpenVINO are the fastest on CPUs; other devices are PyTorch's unless the user says otherwise.
+    # ONNX Runtime and OpenVINO are fastest on CPUs; other devices use PyTorch unless the user chooses otherwise.
     may_use_onnx = backend == "auto" and onnx.is_file() and (device in ("auto", "cpu") or not tensors.is_file())
     if wants_onnx or may_use_onnx:
         network = open_network(onnx, backend, device, threads=threads)

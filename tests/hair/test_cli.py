@@ -264,7 +264,7 @@ def test_a_second_run_skips_what_is_there(
     monkeypatch.setattr(command_line, "HairSegmenter", lambda **_: pytest.fail("nothing is left to do"))
     hair(*flags, "--skip_existing")
     assert {path: path.stat().st_mtime_ns for path in holiday.parent.rglob("*") if path.is_file()} == first
-    assert capsys.readouterr().out == f"{count} of {count} inputs skipped: their results are there\n"
+    assert capsys.readouterr().out == f"{count} of {count} inputs skipped: their results exist\n"
 
 
 def test_a_second_run_skips_videos(hair: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -277,7 +277,7 @@ def test_a_second_run_skips_videos(hair: Callable[..., None], tmp_path: Path, ca
         hair("clip.avi", "clip.jpg", *flags)
         capsys.readouterr()
         hair("clip.avi", "clip.jpg", *flags, "--skip_existing")
-        assert capsys.readouterr().out == "2 of 2 inputs skipped: their results are there\n"
+        assert capsys.readouterr().out == "2 of 2 inputs skipped: their results exist\n"
     hair("clip.avi", "--save", "recolor", "--skip_existing")
     assert (tmp_path / "result" / "clip_recolor.mp4").is_file()
 
@@ -406,7 +406,7 @@ ENDS = ("json.json", "mask.png")
         ([".", "--output", "-", "--save", "mask"], "takes one photo, but 2 inputs are given"),
         (["clip.mp4", "--output", "-", "--save", "mask"], "clip.mp4 is a video"),
         (["0", "--output", "-", "--save", "mask"], "0 is a video"),
-        (["a.png", "--output", "found", "--save", "mask"], "--output found: only - is possible"),
+        (["a.png", "--output", "found", "--save", "mask"], "--output found: only - is allowed"),
         (["none.jpg", "--output", "-", "--save", "mask"], "none.jpg: no such file"),
         (["-", "--output", "-", "--save", "mask"], "error: -: cannot be read as a photo"),
         (["-"], "error: -: cannot be read as a photo"),
