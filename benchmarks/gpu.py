@@ -137,6 +137,7 @@ class Bench:
         """The most memory that tensors took since the last call."""
         if self.device.type != "cuda":
             return "memory not measured"
+        gc.collect()  # networks that are no longer used
         peak = torch.cuda.max_memory_allocated(self.device)
         torch.cuda.reset_peak_memory_stats(self.device)
         return f"{peak / 2**30:.2f} GiB at most"
@@ -284,7 +285,6 @@ class Timed:
         """Photos a second of a function that does a number of steps."""
         size = self.bench.size
         steps(max(1, size.steps // 5))
-        gc.collect()  # networks of before
         self.bench.synchronize()
         self.bench.peak_memory()
         start = time.perf_counter()
