@@ -1,4 +1,4 @@
-"""The hair cut out: its own colour along the edge, and other backgrounds behind it."""
+"""Cut-outs: removes the background's colour from the edge of the hair; other backgrounds."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,11 +12,11 @@ from hair.opacity import hair_opacity
 from hair.photos import read_photo
 from hair.strips import SMALL_STRIP, Reduction, pick, strips
 
-REDUCED_PIXELS = 60_000  # about so many has the photo on which colours of hair and background are averaged
-PURITY = 20  # power of the opacity by which colours are weighted, so that few mixed pixels count among the pure ones
-ENOUGH = 0.05  # weight from which the average of a neighbourhood counts more than that of a wider one
+REDUCED_PIXELS = 60_000  # about the size of the reduced photo on which colours of hair and background are averaged
+PURITY = 20  # colours are weighted by opacity to this power, so that mixed pixels hardly count
+ENOUGH = 0.05  # weight from which the average of a neighbourhood counts more than that of a larger one
 LEAST_VARIANCE = 25  # levels squared
-DOUBT = 0.04  # opacity times transparency times this is the variance of an opacity that was found
+DOUBT = 0.04  # the assumed variance of an opacity a is a * (1 - a) times this
 BLUR = "blur"  # the background that is the photo itself
 BLUR_RADIUS = 1 / 50  # of the photo's longer side
 
@@ -25,21 +25,22 @@ Planes = Sequence[np.ndarray]  # one array each channel
 
 
 def estimate_foreground(image: np.ndarray, opacity: np.ndarray) -> np.ndarray:
-    """The hair's own colour, without the background that shines through at its edge.
+    """Estimate the colour of the hair alone, without the background that shows through at its edge.
 
-    Each pixel is a mixture of hair and background. Both colours are averaged over pure pixels nearby. What they leave
-    unexplained of the pixel then corrects the hair's colour, as in blur fusion (Forte, "Approximate Fast Foreground
-    Colour Estimation", 2021): the more, the more the hair's colours vary there, as in Bayesian matting (Chuang 2001).
+    Each pixel is a mixture of hair and background. Both colours are averaged over pure pixels nearby. The part of the
+    pixel that they do not explain then corrects the hair's colour, as in blur fusion (Forte, "Approximate Fast
+    Foreground Colour Estimation", 2021). The correction is larger where the colours of the hair vary more, as in
+    Bayesian matting (Chuang 2001).
 
     Args:
         image: RGB uint8 (H, W, 3).
-        opacity: of the hair, uint8 (H, W).
+        opacity: opacity of the hair, uint8 (H, W).
 
     Returns:
-        RGB uint8 (H, W, 3): the photo's pixels where the hair is opaque; the nearest hair's colour, in flat squares
-        that compress well, where it is transparent.
+        RGB uint8 (H, W, 3): the photo's pixels where the hair is opaque; the colour of the nearest hair, in flat
+        squares that compress well, where it is transparent.
     """
-    foreground = np.empty(image.shape, np.uint8)  # not empty_like, which keeps the memory order of a rotated photo
+    foreground = np.empty(image.shape, np.uint8)  # empty_like would keep the memory order of a rotated photo
     for rows, strip in _foreground(image, opacity):
         foreground[rows] = strip
     return foreground
@@ -66,10 +67,10 @@ def _unmix(mixed: Planes, share: np.ndarray, hair: Planes, behind: Planes) -> np
     """The most likely colour of the hair in mixed pixels.
 
     Args:
-        mixed: red, green and blue, uint8 (N,).
-        share: of the hair, float32 (N,) in (0, 1).
-        hair: the hair's red, green, blue and variance nearby, float32 (N,).
-        behind: the background's.
+        mixed: red, green and blue of the pixels, uint8 (N,).
+        share: opacity of the hair, float32 (N,) in (0, 1).
+        hair: red, green, blue and variance of the hair nearby, float32 (N,).
+        behind: the same for the background.
 
     Returns:
         RGB uint8 (N, 3).
@@ -86,7 +87,7 @@ def _unmix(mixed: Planes, share: np.ndarray, hair: Planes, behind: Planes) -> np
 
 
 def _spread(colors: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Weighted mean colours, each over the smallest neighbourhood that holds enough weight, and their variance.
+    """Weighted mean colours, each over the smallest neighbourhood with enough weight, and their variance.
 
     Args:
         colors: float32 (h, w, 3).
@@ -119,7 +120,7 @@ def cut_out(image: np.ndarray, probabilities: np.ndarray, threshold: float) -> n
         threshold: probability at which the hair is half transparent.
 
     Returns:
-        RGBA uint8 (H, W, 4), transparent where there is no hair; see `hair_opacity` and `estimate_foreground`.
+        RGBA uint8 (H, W, 4), transparent without hair; see `hair_opacity` and `estimate_foreground`.
     """
     cut = np.empty((*image.shape[:2], 4), np.uint8)
     opacity = hair_opacity(image, probabilities, threshold)
@@ -130,9 +131,9 @@ def cut_out(image: np.ndarray, probabilities: np.ndarray, threshold: float) -> n
 
 
 def read_background(text: str) -> Background:
-    """What `--background` names: see `parse_background`, else a picture's file, as RGB uint8 (h, w, 3).
+    """The background that `--background` names: see `parse_background`; or an image file, as RGB uint8 (h, w, 3).
 
-    Raises UserError for none of these, or a file that is no picture.
+    Raises UserError if it is none of these, or if the file is not an image.
     """
     background = parse_background(text)
     if background is not None:
@@ -147,20 +148,20 @@ def parse_background(text: str) -> tuple[int, int, int] | str | None:
     if text.lower() == BLUR:
         return BLUR
     try:
-        color = ImageColor.getrgb(text)[:3]  # not `parse_color`, whose white is that of hair
+        color = ImageColor.getrgb(text)[:3]  # in `parse_color`, "white" is the colour of white hair
     except ValueError:
         return None
     return color if max(color) <= 255 else None  # Pillow accepts rgb(300, 0, 0)
 
 
 def place_on(cut: np.ndarray, background: Background, photo: np.ndarray) -> np.ndarray:
-    """Lay a cut-out before another background.
+    """Place a cut-out in front of another background.
 
     Args:
         cut: RGBA uint8 (H, W, 4).
-        background: RGB from 0 to 255; or a picture, RGB uint8 (h, w, 3), of which the middle covers everything; or
-            `blur`, the photo itself out of focus.
-        photo: what was cut, RGB uint8 (H, W, 3).
+        background: RGB from 0 to 255; or an image, RGB uint8 (h, w, 3), which is scaled and cropped to cover
+            everything; or `blur`, the photo itself out of focus.
+        photo: the photo from which the hair was cut, RGB uint8 (H, W, 3).
 
     Returns:
         RGB uint8 (H, W, 3).
@@ -181,12 +182,12 @@ def place_on(cut: np.ndarray, background: Background, photo: np.ndarray) -> np.n
 
 
 def _mixed(opacity: np.ndarray) -> np.ndarray:
-    """Numbers, int32, of the pixels that are neither opaque nor transparent."""
+    """The indices, int32, of the pixels that are neither opaque nor transparent."""
     return np.flatnonzero(opacity - np.uint8(1) < 254).astype(np.int32)  # 0 becomes 255
 
 
 def _cover(picture: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """The largest part of a picture's middle that has a photo's proportions, at the photo's size (H, W, …)."""
+    """The largest centre crop of an image with the aspect ratio of `shape`, scaled to `shape` (H, W, …)."""
     scale = max(size / side for size, side in zip(shape[:2], picture.shape[:2], strict=True))
     height, width = (max(1, round(size / scale)) for size in shape[:2])  # cropped first: the rest may be very large
     top, left = (picture.shape[0] - height) // 2, (picture.shape[1] - width) // 2
@@ -195,7 +196,7 @@ def _cover(picture: np.ndarray, shape: Sequence[int]) -> np.ndarray:
 
 
 def _blurred(photo: np.ndarray, opacity: np.ndarray) -> np.ndarray:
-    """A photo out of focus, into which no hair runs."""
+    """The photo out of focus, without colours of the hair in it."""
     small = Reduction(photo.shape, 1, REDUCED_PIXELS)
     weight = 1 - small.reduce(opacity).astype(np.float32) / 255
     behind = _spread(small.reduce(photo).astype(np.float32), weight)[..., :3]

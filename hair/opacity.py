@@ -1,11 +1,11 @@
-"""How much of each pixel is hair: soft edges, and single strands that the photo shows."""
+"""How much of each pixel is hair: soft edges, and single strands that are visible in the photo."""
 
 import numpy as np
 
 from hair.refine import guided_filter
 from hair.strips import SMALL_STRIP, strips
 
-SOFT_EDGE = 0.3  # opacity reaches 0 at this share of the threshold, and 1 as near to a probability of 1
+SOFT_EDGE = 0.3  # opacity is 0 below this fraction of the threshold; the same fraction applies between 1 and threshold
 STRANDS_EDGE = 0.15  # the same where the photo shows strands
 REACH = 5  # how far strands are looked for, in widths of the network's edge; by benchmarks/cutout.py …
 SHARPEST = 80  # … where it is steep, at this percentile: it is vague where the network is in doubt
@@ -27,7 +27,7 @@ def soft_edge(probabilities: np.ndarray, threshold: float, margin: float = SOFT_
 
 
 def hair_opacity(image: np.ndarray, probabilities: np.ndarray, threshold: float) -> np.ndarray:
-    """How much of each pixel is hair: single strands and gaps that the photo shows and the network only suspects.
+    """How much of each pixel is hair, including single strands and gaps that the photo shows but the network blurs.
 
     Args:
         image: RGB uint8 (H, W, 3).
@@ -45,10 +45,10 @@ def hair_opacity(image: np.ndarray, probabilities: np.ndarray, threshold: float)
 
 
 def strand_reach(probabilities: np.ndarray, threshold: float) -> int:
-    """How far from the hair's edge to look for strands, in pixels; 0 where there is no edge.
+    """How far from the hair's edge to look for strands, in pixels; 0 if there is no edge.
 
-    Measured along some rows and columns: as far as the network cannot see single strands, so that its edges are soft,
-    but not further than is safe in relation to the hair's width.
+    Measured along some rows and columns: where the network cannot resolve single strands, its edges are soft. The
+    distance is limited in proportion to the width of the hair.
     """
     rises, inside = [], 0
     for plane in (probabilities, probabilities.T):

@@ -1,4 +1,4 @@
-"""Probabilities aligned with the photo's own edges by a guided filter, which is computed on a reduced photo."""
+"""Align probabilities with the edges of the photo, with a guided filter that is computed on a reduced photo."""
 
 from collections.abc import Iterator
 
@@ -8,23 +8,23 @@ import numpy as np
 from hair.strips import SMALL_STRIP, Reduction, pick, strips
 
 REDUCED_RADIUS = 3  # pixels of the reduced photo; 4 to 8 are slower and no better (on 180 photos)
-REDUCED_PIXELS = 1_500_000  # at most about so many, whatever the radius, to bound memory
-DECIDED = 0.02  # probabilities this near to 0 or 1 leave nothing to align
+REDUCED_PIXELS = 1_500_000  # about the largest size of the reduced photo, to limit memory
+DECIDED = 0.02  # probabilities this close to 0 or 1 are not changed
 FADE = 4  # the filter fades out where less than 1/FADE of the neighbourhood is undecided
-EXPLAINED = (0.2, 0.6)  # shares of the variance below which the photo's colours are ignored, and from which trusted
+EXPLAINED = (0.2, 0.6)  # explained variance: colours are ignored below the first fraction, trusted above the second
 FLAT = 1e-4  # variance of probabilities that does not need to be explained
 
 
 def refine_edges(
     image: np.ndarray, probabilities: np.ndarray, img_size: int, reach: float = 4, softness: float = 1e-3
 ) -> np.ndarray:
-    """Align the hair's edges with the photo's.
+    """Align the edges of the hair with those of the photo.
 
     Args:
         image: RGB uint8 (H, W, 3).
         probabilities: float32 (H, W) in [0, 1].
-        img_size: longer side at which the network saw the photo.
-        reach: radius of the filter, in pixels that the network saw.
+        img_size: longer side of the photo at the network's input.
+        reach: radius of the filter, in pixels of the network's input.
         softness: variance of colour, in [0, 1] squared, below which a place counts as flat.
 
     Returns:
@@ -51,11 +51,11 @@ def guided_filter(
         probabilities: float32 (H, W) in [0, 1].
         radius: of a neighbourhood, a square, in pixels.
         softness: see `refine_edges`.
-        cautious: keep the probabilities also where colours hardly explain them, such as dark hair in a dark room. With
-            a wide radius edges would be lost there; with a narrow one masks are better without it.
+        cautious: also keep the probabilities where colours hardly explain them, such as dark hair in a dark room. With
+            a large radius, edges would be lost there; with a small one, masks are better without it.
 
     Yields:
-        Rows of the photo; numbers of the pixels in them that change, int32 (N,); their new values, float32 (N,) in
+        Rows of the photo; indices of the pixels in them that change, int32 (N,); their new values, float32 (N,) in
         [0, 1].
     """
     small = Reduction(image.shape, radius // REDUCED_RADIUS, REDUCED_PIXELS)
@@ -88,8 +88,8 @@ def _fit(guide: np.ndarray, source: np.ndarray, radius: int, softness: float) ->
     """Fit `source`, float32 (h, w), by a linear function of `guide`, float32 (h, w, 3), around each pixel.
 
     Returns:
-        Slopes and offset, float32 (h, w, 4), each averaged over all neighbourhoods that hold the pixel; and the share
-        of the variance of `source` that colour explains, float32 (h, w) in about [0, 1].
+        Slopes and offset, float32 (h, w, 4), each averaged over all neighbourhoods that contain the pixel; and the
+        fraction of the variance of `source` that colour explains, float32 (h, w) in about [0, 1].
     """
     channels = [np.ascontiguousarray(guide[..., i]) for i in range(3)]
     means, mean = [_mean(channel, radius) for channel in channels], _mean(source, radius)

@@ -1,25 +1,25 @@
-"""Where along the hair a pixel lies, from roots to tips, and strands that follow the hair."""
+"""The position of each pixel between roots and tips, and strands that follow the hair."""
 
 import cv2
 import numpy as np
 
-WAY = 192  # pixels: longer side at which the way from the roots is measured
-ROOTS = 0.1  # of a piece of hair's height: its top, where the roots are
-HEAD = 0.5  # of the largest top's area: smaller ones are not those of heads
-GAP = 0.12  # of the hair's longer side: pieces that are nearer to each other belong to one head
-PIECE = 0.1  # of the largest piece's area: smaller ones are parts of the nearest
-TIPS = 95  # percentile of the distance from the roots from which on hair counts as tips
-FIELD_BLUR = 0.03  # of the hair's longer side
-STRAND_WIDTHS = (0.002, 0.008)  # of the hair's longer side, sigmas of blurs: single strands, and those in one foil
-FOIL = 0.3  # weight of the latter
-SMEARS = ((1.0, 4), (3.0, 14))  # a short and a long one: pixels from sample to sample, and samples either way
-DIRECTION_BLUR = 0.02  # of the hair's longer side: neighbouring strands have one direction
-FALL = 0.4  # weight of the way from roots to tips beside the direction seen in the photo
-OWN_STRANDS = 0.5  # weight of the photo's own lighter strands beside drawn ones
+WAY = 192  # pixels; longer side at which the distance from the roots is measured
+ROOTS = 0.1  # the roots are in this top fraction of the height of a region of hair
+HEAD = 0.5  # tops with a smaller fraction of the largest top's area do not belong to heads
+GAP = 0.12  # regions nearer than this fraction of the hair's longer side belong to one head
+PIECE = 0.1  # regions with a smaller fraction of the largest region's area belong to the nearest one
+TIPS = 95  # percentile of the distance from the roots from which hair counts as tips
+FIELD_BLUR = 0.03  # fraction of the hair's longer side
+STRAND_WIDTHS = (0.002, 0.008)  # blur sigmas, as fractions of the hair's longer side: single strands, strands in a foil
+FOIL = 0.3  # weight of strands in a foil
+SMEARS = ((1.0, 4), (3.0, 14))  # a short and a long smear: pixels between samples, and samples in each direction
+DIRECTION_BLUR = 0.02  # fraction of the hair's longer side; makes neighbouring strands parallel
+FALL = 0.4  # weight of the direction from roots to tips, compared with the direction seen in the photo
+OWN_STRANDS = 0.5  # weight of the photo's own lighter strands, compared with drawn ones
 
 
 def smooth_within(field: np.ndarray, weight: np.ndarray, sigma: float) -> np.ndarray:
-    """Blur a field within the hair; what lies outside does not count. Far from all hair it is the field's mean.
+    """Blur a field within the hair, ignoring pixels outside. Far from all hair, the result is the mean of the field.
 
     Args:
         field: float32 (H, W) or (H, W, channels).
@@ -36,13 +36,13 @@ def smooth_within(field: np.ndarray, weight: np.ndarray, sigma: float) -> np.nda
 
 
 def roots_to_tips(opacity: np.ndarray) -> np.ndarray:
-    """How far along the hair each pixel lies.
+    """The position of each pixel between roots and tips.
 
-    The roots are at the top of each piece of hair; the way from there leads through the hair, so that a ponytail's end
-    is far away although it may lie beside the crown.
+    The roots are at the top of each region of hair. The distance from there is measured through the hair, so that the
+    end of a ponytail is far away even if it is next to the top of the head.
 
     Args:
-        opacity: uint8 (H, W), of a small picture of the hair.
+        opacity: uint8 (H, W), of a small image of the hair.
 
     Returns:
         float32 (H, W): 0 at the roots, 1 at the tips. Pixels without hair have the value of the nearest hair.
@@ -52,7 +52,7 @@ def roots_to_tips(opacity: np.ndarray) -> np.ndarray:
     small = cv2.resize(opacity, size, interpolation=cv2.INTER_AREA)
     hair = (small >= min(128, small.max())).astype(np.uint8)
     gap = round(GAP * max(hair.shape)) + 1
-    padded = np.pad(hair, gap)  # closing would else join hair to the border
+    padded = np.pad(hair, gap)  # otherwise closing would join hair to the border
     joined = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (gap, gap)))
     joined = joined[gap:-gap, gap:-gap]
     count, pieces, stats, _ = cv2.connectedComponentsWithStats(joined)
@@ -68,22 +68,22 @@ def roots_to_tips(opacity: np.ndarray) -> np.ndarray:
     _, nearest = cv2.distanceTransformWithLabels(1 - known, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
     values = np.zeros(nearest.max() + 1, np.float32)
     values[nearest[known > 0]] = along[known > 0]
-    # Pixels without hair count a little, so that the blur has a value there as well.
+    # Pixels without hair have a small weight, so that the blur has a value there as well.
     smooth = smooth_within(values[nearest], known.astype(np.float32) + 0.01, FIELD_BLUR * max(hair.shape) + 0.3)
     return cv2.resize(smooth, opacity.shape[::-1], interpolation=cv2.INTER_LINEAR)
 
 
 def _distance_from_top(piece: np.ndarray) -> np.ndarray:
-    """Distance within a connected piece, uint8 (H, W) of 0 and 1, from its top: float32, 1 at the far end."""
+    """The distance from the top within a connected region, uint8 (H, W) of 0 and 1: float32, 1 at the far end."""
     rows = np.flatnonzero(piece.any(axis=1))
     tops = piece.copy()
     tops[rows[0] + max(1, round(ROOTS * len(rows))) :] = 0
     _, parts, stats, _ = cv2.connectedComponentsWithStats(tops)
     areas = stats[:, cv2.CC_STAT_AREA].copy()
     areas[0] = 0
-    reached = (areas >= HEAD * areas.max())[parts].astype(np.uint8)  # not a ponytail's end, high as it may be
+    reached = (areas >= HEAD * areas.max())[parts].astype(np.uint8)  # excludes the end of a ponytail that is high up
     distance = np.zeros(piece.shape, np.float32)
-    # Squares and crosses in turns grow to octagons, which are nearly circles.
+    # Alternating squares and crosses gives octagons, which are nearly circles.
     kernels = [cv2.getStructuringElement(shape, (3, 3)) for shape in (cv2.MORPH_RECT, cv2.MORPH_CROSS)]
     for step in range(1, piece.size):
         grown = cv2.dilate(reached, kernels[step % 2]) & piece
@@ -99,21 +99,21 @@ def _distance_from_top(piece: np.ndarray) -> np.ndarray:
 def strand_ranks(lightness: np.ndarray, opacity: np.ndarray, along: np.ndarray) -> np.ndarray:
     """Strands that follow the hair, each with a rank.
 
-    Noise is smeared along the hair (line integral convolution, Cabral and Leedom 1993); the photo's own lighter strands
-    rank higher.
+    Noise is smeared along the hair (line integral convolution, Cabral and Leedom 1993); lighter strands of the photo
+    have a higher rank.
 
     Args:
-        lightness: float32 (H, W), of a small picture of the hair.
+        lightness: float32 (H, W), of a small image of the hair.
         opacity: uint8 (H, W).
         along: float32 (H, W), see `roots_to_tips`.
 
     Returns:
-        float32 (H, W) in [0, 1]. Within the hair all ranks are equally frequent: those above 1 − s are a share s.
+        float32 (H, W) in [0, 1]. Within the hair, ranks are uniformly distributed: a fraction s is above 1 − s.
     """
     size = max(lightness.shape)
     weight = opacity.astype(np.float32) / 255
     contrast = np.log(lightness + 3)
-    # What is beside the hair would draw strands along its outline.
+    # Pixels next to the hair would cause strands along its outline.
     contrast = smooth_within(contrast, weight**4, 4) * (1 - weight) + contrast * weight
     thin, thick = (max(width * size, 0.6) for width in STRAND_WIDTHS)
     noise = np.random.default_rng(0).standard_normal(lightness.shape, np.float32)
@@ -124,7 +124,7 @@ def strand_ranks(lightness: np.ndarray, opacity: np.ndarray, along: np.ndarray) 
     score = strands + FOIL * foils + OWN_STRANDS * own
     for step, count in SMEARS:
         score = _smear(score, direction, step, count)
-    score = cv2.GaussianBlur(score, (0, 0), thin)  # it is rough where directions meet
+    score = cv2.GaussianBlur(score, (0, 0), thin)  # smooths it where different directions meet
     order = np.argsort(score, axis=None)
     ranks = np.empty(score.size, np.float32)
     below = np.cumsum(weight.ravel()[order], dtype=np.float64)
@@ -153,7 +153,8 @@ def _strand_direction(contrast: np.ndarray, weight: np.ndarray, along: np.ndarra
 def _orientation(x: np.ndarray, y: np.ndarray, sigma: float) -> np.ndarray:
     """The orientation of gradients around each pixel: cosine and sine of twice its angle, float32 (H, W, 2).
 
-    Its length is 1 where all gradients agree and 0 where they have no orientation. Negated, it is that across.
+    The length is 1 if all gradients agree and 0 if they have no orientation. The negated value is the orientation at a
+    right angle.
     """
     tensor = cv2.GaussianBlur(np.dstack([x * x - y * y, 2 * x * y, x * x + y * y]), (0, 0), sigma)
     energy = tensor[..., 2:]
@@ -161,7 +162,7 @@ def _orientation(x: np.ndarray, y: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def _smear(noise: np.ndarray, direction: np.ndarray, step: float, count: int) -> np.ndarray:
-    """Average of `noise`, float32 (H, W), over `count` samples either way along `direction`, (H, W, 2)."""
+    """The average of `noise`, float32 (H, W), over `count` samples in each direction along `direction`, (H, W, 2)."""
     start = np.meshgrid(*(np.arange(n, dtype=np.float32) for n in noise.shape[::-1]))
     total = noise.copy()
     for sign in (1, -1):
@@ -172,7 +173,7 @@ def _smear(noise: np.ndarray, direction: np.ndarray, step: float, count: int) ->
             y += np.float32(step) * heading[..., 1]
             total += cv2.remap(noise, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
             here = cv2.remap(direction, x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
-            # A direction has no sign: go on, not back.
+            # A direction has no sign: continue forwards, not back.
             backwards = here[..., 0] * heading[..., 0] + here[..., 1] * heading[..., 1] < 0
             heading = np.where(backwards[..., None], -here, here)
     return total / (2 * count + 1)

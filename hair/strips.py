@@ -1,4 +1,4 @@
-"""Large photos: in strips of rows, so that float arithmetic needs no gigabytes, and reduced, where that will do."""
+"""Process large photos in strips of rows, to limit memory, or at a reduced size where that is enough."""
 
 from collections.abc import Iterator, Sequence
 from math import sqrt
@@ -6,19 +6,19 @@ from math import sqrt
 import cv2
 import numpy as np
 
-STRIP = 4_000_000  # pixels; float pictures are made in strips of this size, so that a large photo needs no gigabytes
-SMALL_STRIP = 400_000  # pixels; strips that fit into the processor's cache are faster where they need little overlap
+STRIP = 4_000_000  # pixels per strip; float arrays of a whole large photo would need gigabytes
+SMALL_STRIP = 400_000  # pixels; strips that fit into the CPU cache are faster if they need little overlap
 LONGEST = 16_384  # pixels of a reduced photo's side: OpenCV's remap takes less than 32,767
-ROW = 1024  # OpenCV's remap wants a picture of points, not a list
+ROW = 1024  # OpenCV's remap needs a 2-D array of points, not a list
 
 
 def strips(shape: Sequence[int], overlap: int = 0, pixels: int | None = None) -> Iterator[tuple[slice, slice, slice]]:
-    """Rows of a picture in strips: the rows to read, the rows to write, and the latter's place within the former.
+    """Divide an image into strips of rows: the rows to read, the rows to write, and their position in the rows to read.
 
     Args:
-        shape: of the picture, (height, width, …).
+        shape: shape of the image, (height, width, …).
         overlap: rows to read above and below those to write.
-        pixels: of a strip; STRIP if None.
+        pixels: pixels per strip; STRIP if None.
     """
     step = max(1, (STRIP if pixels is None else pixels) // shape[1])
     for top in range(0, shape[0], step):
@@ -28,12 +28,12 @@ def strips(shape: Sequence[int], overlap: int = 0, pixels: int | None = None) ->
 
 
 def enlarge(small: np.ndarray, shape: Sequence[int], rows: slice) -> np.ndarray:
-    """Some rows of a small field, enlarged linearly. Strips of any height give the same values.
+    """Some rows of a small array, enlarged linearly. Strips of any height give the same values.
 
     Args:
         small: float32 (h, w) or (h, w, channels).
-        shape: (height, width) of the whole enlarged field.
-        rows: of the enlarged field.
+        shape: (height, width) of the whole enlarged array.
+        rows: the wanted rows of the enlarged array.
 
     Returns:
         float32 (number of rows, width) or (number of rows, width, channels).
@@ -43,7 +43,7 @@ def enlarge(small: np.ndarray, shape: Sequence[int], rows: slice) -> np.ndarray:
 
 
 def sample(small: np.ndarray, shape: Sequence[int], rows: slice, points: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """What `enlarge` gives, at some points only.
+    """The values of `enlarge` at some points only.
 
     Args:
         small, shape, rows: as in `enlarge`.
@@ -67,22 +67,22 @@ def _rows_between(small: np.ndarray, height: int, rows: slice) -> np.ndarray:
 
 
 def _neighbours(places: np.ndarray, small: int, large: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of pixels in a row of `large`: the two nearest in a row of `small` pixels, and the second's share, float32."""
+    """For each pixel in a row of `large`: the two nearest in a row of `small` pixels, and the weight of the second."""
     exact = ((places + 0.5) * (small / large) - 0.5).clip(0, small - 1)
     first = exact.astype(int)
     return first, np.minimum(first + 1, small - 1), (exact - first).astype(np.float32)
 
 
 class Reduction:
-    """A photo's size divided by a whole number, and single pixels at the photo's own size.
+    """Converts between a photo and a copy that is reduced by an integer factor.
 
     Args:
         shape: (H, W, …) of the photo.
-        factor: the number.
-        largest: pixels of the reduced photo; it is reduced further if it had more.
+        factor: the factor.
+        largest: the most pixels that the reduced photo may have; the factor is raised if needed.
 
     Attributes:
-        factor: the number used.
+        factor: the factor that is used.
         size: (height, width) of the reduced photo, at least 1.
     """
 
@@ -91,20 +91,20 @@ class Reduction:
         self.factor = max(1, factor, round(sqrt(shape[0] * shape[1] / largest)), max(shape[:2]) // LONGEST)
         self._steps = tuple(min(self.factor, side) for side in self.shape)
         self.size = tuple(side // step for side, step in zip(self.shape, self._steps, strict=True))
-        # The cell of each of the photo's rows and columns; those that fill no whole cell belong to the last one.
+        # The cell of each row and column of the photo; those that do not fill a whole cell belong to the last one.
         self._along, self._across = (
             np.minimum(np.arange(side) // step, count - 1)
             for side, step, count in zip(self.shape, self._steps, self.size, strict=True)
         )
 
     def reduce(self, picture: np.ndarray) -> np.ndarray:
-        """Mean values of a picture (H, W, …), of whole cells only."""
+        """The mean values of an image (H, W, …) in each whole cell."""
         (height, width), (down, right) = self.size, self._steps
         cropped = picture[: height * down, : width * right]  # whole cells are what OpenCV averages quickly
         return cv2.resize(cropped, (width, height), interpolation=cv2.INTER_AREA)
 
     def repeat(self, cells: np.ndarray, rows: slice) -> np.ndarray:
-        """A reduced picture (h, w, …) in flat squares: these rows of the photo, (rows, W, …)."""
+        """These rows, (rows, W, …), of a reduced image (h, w, …) enlarged as flat squares."""
         first, last = self._along[rows.start], self._along[rows.stop - 1]
         return cells[first : last + 1].take(self._across, 1).take(self._along[rows] - first, 0)
 
@@ -133,7 +133,7 @@ class Reduction:
 
 
 def pick(picture: np.ndarray, pixels: np.ndarray) -> list[np.ndarray]:
-    """Pixels of a strip (rows, W, C), by their numbers, int32 (N,), along the rows: an array (N,) for each channel.
+    """The pixels of a strip (rows, W, C) at flat indices, int32 (N,): an array (N,) for each channel.
 
     Arithmetic on these is several times as fast as on (N, C).
     """

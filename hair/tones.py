@@ -1,4 +1,4 @@
-"""The tones of a dye: which lightness hair has after dyeing, and which colour the dye has at each lightness."""
+"""The tones of a dye: the lightness of hair after dyeing, and the dye's colour at each lightness."""
 
 from collections.abc import Sequence
 
@@ -9,9 +9,9 @@ from hair.colors import to_lab
 
 LEVELS = 2048  # steps of lightness in the tables, from 0 to 100
 LIGHTNESS = np.linspace(0, 100, LEVELS)
-# Hair in photos, measured over the hair of 1,621 photos of CelebAMask-HQ and Figaro-1k, by mean lightness: the standard
-# deviation of log(lightness + OFFSET), and how far the 95th percentile of lightness lies above the mean.
-OFFSET = 3.0  # keeps the noise of nearly black pixels small
+# Measured on the hair in 1,621 photos of CelebAMask-HQ and Figaro-1k, by mean lightness: the standard deviation of
+# log(lightness + OFFSET), and the difference between the 95th percentile of lightness and the mean.
+OFFSET = 3.0  # reduces the noise of nearly black pixels
 MEANS = (0, 8, 12, 18, 25, 35, 45, 55, 65, 75, 84, 100)
 SPREADS = (0.50, 0.57, 0.61, 0.61, 0.56, 0.48, 0.43, 0.35, 0.30, 0.20, 0.13, 0.08)
 GLOSS = (10, 15, 20, 24, 28, 29, 29, 26, 23, 17, 13, 6)
@@ -19,28 +19,28 @@ GLOSS = (10, 15, 20, 24, 28, 29, 29, 26, 23, 17, 13, 6)
 # distance from black and from white, and the hue of hair turns from red in the shadows to yellow in the light.
 SHADOW_FALL_OFF, LIGHT_RISE, LIGHT_FALL_OFF = 0.6, 0.4, 0.4
 HUE_TURN = 0.35  # degrees per unit of lightness
-NATURAL_HUE, NATURAL_WIDTH = 65, (60, 26)  # degrees; hues that turn, and how far off they turn not at all and fully
-# By eye:
-EXTRA_GLOSS = 0.6  # dark hair mirrors the light, fair hair hides that: more contrast where hair is darkened
-GLOSS_LIMIT = 1.4  # of GLOSS: the lightest that hair becomes, so that skin and light between strands do not glow
+NATURAL_HUE, NATURAL_WIDTH = 65, (60, 26)  # degrees; distances from this hue: without any and with the full change
+# Chosen by eye:
+EXTRA_GLOSS = 0.6  # more contrast where hair is darkened: dark hair reflects light more visibly than fair hair
+GLOSS_LIMIT = 1.4  # times GLOSS: limit of the lightness, so that skin and light between strands do not glow
 LEAST_SPREAD = 0.55
-UNDER_LIFT = 0.06  # bleached hair stays this share of the way below the dye's lightness
+UNDER_LIFT = 0.06  # bleached hair stops this fraction of the way below the dye's lightness
 
 
 def level(lightness: np.ndarray) -> np.ndarray:
-    """Lightness to the place in a table, uint16."""
+    """The index in a table for a lightness, uint16."""
     return (lightness * ((LEVELS - 1) / 100) + 0.5).clip(0, LEVELS - 1).astype(np.uint16)
 
 
 def lightness_curve(weights: np.ndarray, target: float, spread: float = 0) -> np.ndarray:
-    """The lightness after dyeing, by lightness before.
+    """A table of the lightness after dyeing for each lightness before.
 
-    A power of (lightness + OFFSET): the contrast changes as that of natural hair does from one lightness to another.
+    It is a power of (lightness + OFFSET), so that the contrast changes as between natural hair of different lightness.
 
     Args:
         weights: (LEVELS,), how much hair has each lightness.
-        target: the dye's lightness, which is about the mean after dyeing.
-        spread: standard deviation of the photo's lightness; LEAST_SPREAD of it is to be left.
+        target: lightness of the dye, which is about the mean after dyeing.
+        spread: standard deviation of the photo's lightness; at least LEAST_SPREAD of it is kept.
 
     Returns:
         float32 (LEVELS,), rising, 0 to 100.
@@ -53,7 +53,7 @@ def lightness_curve(weights: np.ndarray, target: float, spread: float = 0) -> np
     logs = np.log(LIGHTNESS + OFFSET)
     middle = np.average(logs, weights=weights)
     shift = np.log(target + OFFSET)
-    for _ in range(12):  # until mean and spread are right in spite of the limits
+    for _ in range(12):  # until mean and spread are right despite the limits
         curve = np.exp(shift + gain * (logs - middle)) - OFFSET
         above = np.maximum(curve - target, 0)
         curve = np.minimum(curve, target) + above / np.cbrt(1 + (above / room) ** 3)
@@ -87,7 +87,7 @@ def shades(color: Sequence[int]) -> np.ndarray:
 
 
 def lighter(color: Sequence[int], by: float) -> tuple[int, int, int]:
-    """The same dye, lighter by a share `by` of the way to white."""
+    """The same dye, lighter by the fraction `by` of the way to white."""
     lightness = float(to_lab(color)[0])
     red, green, blue = shades(color)[int(level(np.asarray(lightness + by * (100 - lightness))))].tolist()
     return red, green, blue
