@@ -203,20 +203,34 @@ async def receive_photo(
 
 
 class RootPath:
-    """Tells the routes below which path visitors find the server, whether or not a proxy removes it from requests."""
+    """Tells the routes where visitors find the server, whether or not a proxy removes the path from requests.
+
+    Args:
+        app: the server.
+        root_path: such as `/hair`, or `https://example.com/hair`, which counts more than what a proxy says.
+    """
 
     def __init__(self, app: ASGIApp, root_path: str) -> None:
-        self._app, self._root = app, urlsplit(root_path).path.rstrip("/")
+        address = urlsplit(root_path)
+        self._app, self._root = app, address.path
+        self._forwarded: list[tuple[bytes, bytes]] = []
+        if address.netloc:
+            said = {"x-forwarded-host": address.netloc, "x-forwarded-proto": address.scheme}
+            self._forwarded = [(name.encode(), value.encode()) for name, value in said.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] in ("http", "websocket") and self._root:
-            path = scope["path"]
-            if scope["type"] == "http" and path == self._root:  # relative addresses would lead beside the page
-                await RedirectResponse(f"{path}/")(scope, receive, send)
-                return
-            is_below = path.startswith(f"{self._root}/")
-            scope = {**scope, "root_path": self._root, "path": path[len(self._root) :] if is_below else path}
-        await self._app(scope, receive, send)
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        path = scope["path"]
+        if self._root and path == self._root and scope["type"] == "http":  # relative links would lead beside the page
+            await RedirectResponse(f"{path}/")(scope, receive, send)
+            return
+        if not path.startswith(f"{self._root}/"):
+            path = self._root + path
+        names = {name for name, _ in self._forwarded}
+        headers = [item for item in scope["headers"] if item[0] not in names] + self._forwarded
+        await self._app({**scope, "root_path": self._root, "path": path, "headers": headers}, receive, send)
 
 
 # ---------------------------------------------------------------------------------------------------- answers

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import gradio as gr
 from fastapi import FastAPI, HTTPException, Query, Request
@@ -57,7 +58,7 @@ def _mount_page(server: FastAPI, blocks: gr.Blocks, root_path: str) -> FastAPI:
         server,
         blocks,
         path="",
-        root_path=root_path,
+        root_path=urlsplit(root_path).path,  # `api.RootPath` tells the rest
         max_file_size=MAX_UPLOAD,
         i18n=build_i18n(),
         theme=theme,

@@ -291,4 +291,5 @@ def test_below_a_path(root_path, prefix):
         assert client.get("/hair", follow_redirects=False).headers["location"] == "/hair/"
         assert "'/hair/api/openapi.json'" in client.get(f"{prefix}/api/docs").text
         assert client.get(f"{prefix}/api/openapi.json").json()["servers"] == [{"url": root_path}]
+        assert client.get(f"{prefix}/api/static/swagger-ui.css").status_code == 200
         assert client.post("/hairy/api/hair", content=JPEG).status_code == 404

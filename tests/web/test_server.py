@@ -18,13 +18,16 @@ from urllib.request import Request, urlopen
 import httpx
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 from PIL import Image
 
 import app
 from hair.errors import UserError, run
 from tests.conftest import ROOT
 from tests.hair import reading_files as drawn
-from tests.web.conftest import DEMO, serve
+from tests.web.conftest import DEMO, Blind, serve
+from web.page import Page
+from web.server import build_server
 
 
 def post(address: str, way: str, event: str, data: list, session: str) -> None:
@@ -172,6 +175,24 @@ def test_below_a_path_of_a_proxy(tmp_path):
             with urlopen(Request(f"{below}api/hair?format=json", DEMO.read_bytes())) as answer:
                 assert json.load(answer)["hair"] > 0
         process.terminate()
+
+
+@pytest.mark.parametrize(
+    ("root_path", "expected"),
+    [
+        ("", "http://testserver"),
+        ("/hair", "http://testserver/hair"),
+        ("https://example.com", "https://example.com"),
+        ("https://example.com/hair", "https://example.com/hair"),
+    ],
+)
+def test_the_page_knows_its_address(tmp_path, root_path, expected):
+    page = Page({"auto": Blind()}.get, tmp_path / "hair", root_path)
+    with TestClient(build_server(page)) as client:
+        for prefix in {"", root_path.removeprefix("https://example.com")}:
+            assert client.get(f"{prefix}/config").json()["root"] == expected
+            assert client.get(f"{prefix}/file/nothing").status_code == 404
+            assert client.get(f"{prefix}/").status_code == 200
 
 
 def test_the_interface_alone(tmp_path):
