@@ -1,4 +1,4 @@
-"""Start a web page to try the model: upload a photo, see its hair, dye it, download the results at full resolution.
+"""Start the web page: upload a photo, see the hair found in it, dye it, download the results at full resolution.
 
     pip install -r requirements-app.txt
     python app.py                                     # http://127.0.0.1:7860
@@ -34,7 +34,8 @@ def build_parser() -> argparse.ArgumentParser:
     """The flags of app.py."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument(
-        "--host", help="address to listen on; 0.0.0.0 admits other machines (default: $GRADIO_SERVER_NAME or 127.0.0.1)"
+        "--host",
+        help="address to listen on; 0.0.0.0 lets other machines in (default: $GRADIO_SERVER_NAME or 127.0.0.1)",
     )
     parser.add_argument(
         "--port", type=number(int, 1, 65535), help="port to listen on (default: $GRADIO_SERVER_PORT or 7860)"
@@ -42,12 +43,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--root_path",
         metavar="PATH",
-        help="path or address at which a reverse proxy serves the page, such as /hair (default: $GRADIO_ROOT_PATH)",
+        help="path or URL at which a reverse proxy serves the page, such as /hair (default: $GRADIO_ROOT_PATH)",
     )
     parser.add_argument(
         "--share",
         action=argparse.BooleanOptionalAction,
-        help="also serve a public address, through a tunnel of Gradio (default: $GRADIO_SHARE or no)",
+        help="also open a public address through Gradio's tunnel (default: $GRADIO_SHARE or no)",
     )
     parser.add_argument("--api_only", action="store_true", help="serve only POST /api/hair, without the page")
     parser.add_argument("--weights", type=Path, help="a run folder or an exported file (default: the shipped weights)")
@@ -55,7 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def read_arguments() -> argparse.Namespace:
-    """The flags, else Gradio's variables, else the defaults. Raises UserError."""
+    """The flags; for those not given, Gradio's environment variables, else the defaults. Raises UserError."""
     parser = build_parser()
     given = {name: os.environ[variable] for name, variable in VARIABLES.items() if os.environ.get(variable)}
     is_shared = given.pop("share", "").lower() in ("true", "1")
@@ -64,7 +65,7 @@ def read_arguments() -> argparse.Namespace:
     address = urlsplit(args.root_path)
     if address.query or address.fragment or (address.netloc and address.scheme not in ("http", "https")):
         raise UserError(
-            f"--root_path {args.root_path}: a path such as /hair, or an address such as https://example.com"
+            f"--root_path {args.root_path}: needs a path such as /hair, or a URL such as https://example.com"
         )
     path = address.path.strip("/")
     args.root_path = f"{address.scheme}://{address.netloc}" if address.netloc else ""
@@ -73,7 +74,7 @@ def read_arguments() -> argparse.Namespace:
 
 
 def open_tunnel(host: str, port: int) -> str:
-    """The public address of a local one, until this process ends. Raises UserError."""
+    """Open a public address for a local one, until this process ends. Raises UserError."""
     from gradio.networking import setup_tunnel
 
     local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
@@ -81,7 +82,9 @@ def open_tunnel(host: str, port: int) -> str:
         return setup_tunnel(local, port, secrets.token_urlsafe(32), None, None)
     except Exception as error:  # Gradio's own, and those of downloading the tunnel's program
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"--share: Gradio's tunnel cannot be opened ({reason}); --no-share goes without it") from error
+        raise UserError(
+            f"--share: Gradio's tunnel cannot be opened ({reason}); leave it out with --no-share"
+        ) from error
 
 
 def main() -> None:

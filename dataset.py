@@ -1,4 +1,4 @@
-"""From the disk to batches of (photo, mask): data sets, splits, augmentation and loaders.
+"""Data sets, splits and loaders: from files to batches of (photo, mask).
 
 python dataset.py prepare-celeb data/CelebAMask-HQ    # raw download -> image/<n>.jpg and mask/<n>.png
 """
@@ -31,7 +31,7 @@ from training.workers import WorkerLoader, start_worker
 def open_data(
     root: Path, query: str | None = None, hair_label: Sequence[str] = ()
 ) -> FolderIndex | KoreanIndex | LabelIndex:
-    """Open a data set of any kind, by what lies in its folder.
+    """Open a data set; its kind is recognised from the content of the folder.
 
     `query` is for `open_korean`, `hair_label` for `open_labels` and `open_folder`. Raises UserError.
     """
@@ -41,7 +41,7 @@ def open_data(
     if is_korean:
         return open_korean(root, query)
     if root.is_file():
-        raise UserError(f"{root}: is a file; --data_dir names the folder that it and its photos lie in")
+        raise UserError(f"{root}: is a file; --data_dir needs the folder that contains it and its photos")
     labels = None if is_folder(root) or not root.is_dir() else open_labels(root, hair_label)
     return open_folder(root, hair_label) if labels is None else labels
 
@@ -50,13 +50,13 @@ def open_data(
 
 
 class PhotoSet:
-    """Rows of one or more indexes, in an order.
+    """An ordered selection of rows from one or more indexes.
 
-    Two small arrays instead of a list of rows: 256,679 tuples would be copied into every worker.
+    It is stored in two small arrays, because a list of 256,679 tuples would be copied into every worker.
     """
 
     def __init__(self, indexes: list, rows: list[np.ndarray], weights: Sequence[float] | None = None) -> None:
-        """Args: `indexes` as `open_data` returns them; of each the `rows`, and how often an epoch draws each photo."""
+        """Args: `indexes` as `open_data` returns them; the `rows` of each, and the weight of each, if any."""
         self.indexes, self.weights = indexes, weights or [1.0] * len(indexes)
         self.part = np.repeat(np.arange(len(rows), dtype=np.uint8), [len(r) for r in rows])
         self.row = np.concatenate(rows).astype(np.int32)
@@ -66,19 +66,19 @@ class PhotoSet:
 
     @property
     def drawn(self) -> int:
-        """How many photos an epoch draws."""
+        """The number of photos per epoch."""
         return sum(self._draws())
 
     def _draws(self) -> list[int]:
-        """How many photos an epoch draws from each index, at least one."""
+        """The number of photos of each index per epoch, at least one."""
         counts = np.bincount(self.part, minlength=len(self.indexes)).tolist()
         return [count and max(1, round(count * weight)) for count, weight in zip(counts, self.weights, strict=True)]
 
     def draw(self, generator: Generator) -> Tensor:
         """The photos of an epoch, int64 (drawn,), in random order.
 
-        With weights an epoch holds each photo of an index as often as the weight says: 0.3 of them once, or with 2.3
-        all of them twice and 0.3 of them a third time.
+        The weight of an index is the number of times that an epoch uses each of its photos: with 0.3, 30% of them are
+        used once; with 2.3, all of them twice and 30% a third time.
         """
         if all(weight == 1 for weight in self.weights):
             return randperm(len(self), generator=generator)
@@ -91,14 +91,14 @@ class PhotoSet:
         return order[randperm(len(order), generator=generator)]
 
     def path(self, i: int) -> Path:
-        """The file of photo i."""
+        """The path of photo i."""
         return self.indexes[self.part[i]].photo(self.row[i])
 
     def load(self, i: int, jpeg_scale: Callable[[int, int], int] | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Photo i as RGB uint8 (H, W, 3) and its mask as uint8 {0, 1} (H, W).
 
-        `jpeg_scale` is for `hair.photos.open_photo`; it must divide both sides of the photo, so that the mask, which is
-        made at the photo's own size, fits. Raises UserError, FileNotFoundError.
+        `jpeg_scale` is passed to `hair.photos.open_photo`. It must divide both sides of the photo, because the mask is
+        made at the photo's full size. Raises UserError, FileNotFoundError.
         """
         photo = open_photo(self.path(i), jpeg_scale=jpeg_scale)
         height, width = photo.pixels.shape[:2]
@@ -112,7 +112,7 @@ class PhotoSet:
         return np.sort(np.frombuffer(b"".join(hashlib.blake2b(p, digest_size=8).digest() for p in paths), np.int64))
 
     def labels(self, name: str) -> pd.Series:
-        """A style label of every photo of the Korean data set. Raises UserError where there is none of that name."""
+        """A style label of every photo of the Korean data set. Raises UserError if there is no such label."""
         if not isinstance(self.indexes[0], KoreanIndex):
             raise UserError(f"{self.indexes[0].root}: has no labels; only the Korean data set has")
         table = self.indexes[0].labels()
@@ -121,7 +121,7 @@ class PhotoSet:
         return table[name].iloc[self.row]
 
     def check(self) -> None:
-        """Raise a UserError that names the first missing or broken file, before hours of training find it."""
+        """Raise UserError for the first missing or broken file, before training."""
         for part, index in enumerate(self.indexes):
             check_rows(index, self.row[self.part == part])
 
@@ -137,15 +137,15 @@ def split(
     """Training and validation photos of all indexes.
 
     Args:
-        indexes: as `open_data` returns them.
-        fold: the one to validate on, counted from 0.
+        indexes: from `open_data`.
+        fold: fold to validate on, counted from 0.
         n_folds: number of folds.
-        limit: keep about this many of all photos, the same share of each index and side.
+        limit: keep about this many photos, the same fraction of each index for training and validation.
         exclude: rows of each index to leave out. The others stay in their folds.
-        weights: of each index, for the training photos; see `PhotoSet`.
+        weights: weight of each index, for the training photos; see `PhotoSet`.
 
     Raises:
-        UserError: no photos to train on, or none to validate on.
+        UserError: there are no photos to train on or to validate on.
     """
     parts = [index.split(fold, n_folds) for index in indexes]
     train, valid = [part["train"] for part in parts], [part["valid"] for part in parts]
@@ -157,7 +157,7 @@ def split(
     if 0 in counts:
         raise UserError(
             f"{indexes[0].root}: {counts[0]} photos to train on and {counts[1]} to validate on; add photos, or remove "
-            "CelebA-HQ-to-CelebA-mapping.txt, without which they are split into folds"
+            "CelebA-HQ-to-CelebA-mapping.txt, so that they are split into folds"
         )
     if limit is not None:
         share = min(1.0, limit / sum(counts))
@@ -168,12 +168,12 @@ def split(
 
 
 def _sample(rows: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """A share of the rows, drawn at random and at least two, in order."""
+    """A random fraction of the rows, at least two, in order."""
     return np.sort(rng.permutation(rows)[: max(2, round(share * len(rows)))])
 
 
 def open_backgrounds(folders: Sequence[str]) -> list[Path]:
-    """The photos in folders of pictures without people. Raises UserError, also for a broken one."""
+    """The photos in folders of pictures without people. Raises UserError, also for a broken file."""
     found: list[Path] = []
     for folder in map(Path, folders):
         pictures = sorted(photos_in(folder), key=by_number) if folder.is_dir() else []
@@ -189,9 +189,9 @@ def open_backgrounds(folders: Sequence[str]) -> list[Path]:
 
 
 class HairDataset(Dataset):
-    """Photos as training reads them: uint8 (3, S, S), mask uint8 {0, 1} (1, S, S), and the photo's number.
+    """Photos for training: photo uint8 (3, S, S), mask uint8 {0, 1} (1, S, S), and the number of the photo.
 
-    Workers send bytes, not floats, to the device, which normalises them (`models.Normalise`) much faster.
+    Workers send bytes, not floats; the device normalises them much faster (`models.Normalise`).
     """
 
     def __init__(
@@ -201,12 +201,12 @@ class HairDataset(Dataset):
         backgrounds: Sequence[Path] = (),
         jpeg_scale: Callable[[int, int], int] | None = None,
     ) -> None:
-        """Create a data set; `training_set` does so for training.
+        """Create a data set; for training, use `training_set`.
 
         Args:
-            photos: to read.
-            transform: of `augment`.
-            backgrounds: pictures without people to compose photos with.
+            photos: the photos.
+            transform: a transform from `augment`.
+            backgrounds: pictures without people, for compositions.
             jpeg_scale: as for `PhotoSet.load`.
         """
         self.photos, self.transform, self.backgrounds, self.jpeg_scale = photos, transform, backgrounds, jpeg_scale
@@ -248,29 +248,30 @@ class HairDataset(Dataset):
 
 
 def training_set(photos: PhotoSet, strength: str, size: int, backgrounds: Sequence[Path] = ()) -> HairDataset:
-    """Photos to train on at `size` pixels, with the augmentation of that strength; JPEGs are decoded at a part of their
-    size where that is enough, except where they are composed with backgrounds.
+    """A data set for training at `size` pixels with augmentation of the given strength.
+
+    JPEGs are decoded at a reduced size if that is enough, unless there are backgrounds.
     """
     scale = None if backgrounds else partial(jpeg_scale, strength, size)
     return HairDataset(photos, train_transform(strength, size), backgrounds, scale)
 
 
 class EpochSampler(Sampler):
-    """The photos of an epoch, in an order and with augmentation seeds that follow from (seed, epoch) alone.
+    """The photos of an epoch; their order and augmentation seeds depend only on (seed, epoch).
 
-    So workers never repeat one another, no two epochs are the same, and a run that is resumed within an epoch sees what
-    it would have seen. Each of several processes gets its batches of the one order, as many as the others; photos that
-    fill no batch for all of them are left out.
+    So no two workers or epochs repeat the same augmentation, and a run that is resumed within an epoch continues with
+    the same photos. With several processes, each gets its own batches of this order, all the same number; photos that
+    do not fill a batch for every process are left out.
 
     Attributes:
         epoch: counted from 0.
-        start: photos of this process that the epoch begins after.
+        start: number of photos of this process that are skipped at the beginning of the epoch.
     """
 
     def __init__(
         self, photos: PhotoSet | int, seed: int, batch_size: int = 1, rank: int = 0, world_size: int = 1
     ) -> None:
-        """Args: the `photos`, or how many there are where none has a weight."""
+        """Args: the `photos`, or their number if there are no weights."""
         self.photos, self.length = photos, photos if isinstance(photos, int) else photos.drawn
         self.seed, self.epoch, self.start = seed, 0, 0
         self.batch_size, self.rank, self.world_size = batch_size, rank, world_size
@@ -289,7 +290,7 @@ class EpochSampler(Sampler):
         yield from zip(self._own_share(order), self._own_share(seeds), strict=True)
 
     def _own_share(self, values: Tensor) -> list[int]:
-        """Deal values out to the processes batch by batch, and take this one's from `start` on."""
+        """The values of this process, from `start` on: values are dealt to the processes batch by batch."""
         used = values[: self.batches * self.world_size * self.batch_size]
         return used.view(-1, self.world_size, self.batch_size)[:, self.rank].flatten()[self.start :].tolist()
 
@@ -310,7 +311,7 @@ def build_loader(
 ) -> HairLoader:
     """A loader for training (with a seed: shuffled, last short batch dropped) or validation (without one).
 
-    Each of several processes gets its share; in validation no photo is left out or comes twice.
+    Each of several processes gets its share; in validation, every photo is used exactly once.
     """
     sampler = (
         range(rank(), len(dataset), world_size())
@@ -321,18 +322,18 @@ def build_loader(
         dataset,
         batch_size,
         sampler=sampler,
-        drop_last=seed is not None,  # batch normalisation cannot work on a last batch of one photo
+        drop_last=seed is not None,  # batch normalisation cannot work with a last batch of one photo
         num_workers=num_workers,
         collate_fn=_collate,
         persistent_workers=num_workers > 0,
         pin_memory=pin_memory,
         worker_init_fn=start_worker,
-        generator=Generator(),  # its own, so that iterating leaves the global random state as it was
+        generator=Generator(),  # its own, so that iterating does not change the global random state
     )
 
 
 def _collate(samples: list[tuple[Tensor, Tensor, int]]) -> tuple[Tensor, Tensor, Tensor]:
-    """A batch in memory as OpenCV makes photos and as channels_last networks read them, so that none is transposed."""
+    """A batch in channels_last memory order, which OpenCV produces and networks read, so that nothing is transposed."""
     photos, masks, numbers = default_collate([(photo.permute(1, 2, 0), mask, i) for photo, mask, i in samples])
     return photos.permute(0, 3, 1, 2), masks, numbers
 

@@ -1,4 +1,4 @@
-"""Score weights on photos whose hair is known, with masks at each photo's own size, as users get them.
+"""Score weights on photos with known masks, at the original size of each photo.
 
 python evaluate.py --data_dir data/CelebAMask-HQ                      # the shipped weights, their held-out fold
 python evaluate.py --data_dir data/figaro --split all --json scores.json
@@ -19,14 +19,14 @@ from training.flags import EXCLUDE_HELP, HAIR_LABEL_HELP
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     data = parser.add_argument_group("data")
-    data.add_argument(
-        "--data_dir", type=Path, nargs="+", required=True, metavar="DIR", help="data sets, of any kind that can be read"
-    )
+    data.add_argument("--data_dir", type=Path, nargs="+", required=True, metavar="DIR", help="data set folders")
     data.add_argument("--hair_label", nargs="+", default=[], metavar="CLASS", help=HAIR_LABEL_HELP)
     data.add_argument("--exclude", type=Path, metavar="FILE", help=EXCLUDE_HELP)
-    data.add_argument("--split", choices=["valid", "test", "all"], default="valid", help="which photos")
+    data.add_argument("--split", choices=["valid", "test", "all"], default="valid", help="which photos to score on")
     data.add_argument("--fold", type=number(int, 0), help="fold to score on (default: the one the weights held out)")
-    data.add_argument("--filter", metavar="QUERY", help="score a part of the Korean data set, as in train_korean.py")
+    data.add_argument(
+        "--filter", metavar="QUERY", help="score on a subset of the Korean data set, as in train_korean.py"
+    )
     network = parser.add_argument_group("network")
     network.add_argument(
         "--weights",
@@ -39,19 +39,21 @@ def build_parser() -> argparse.ArgumentParser:
     add_network_flags(network)
     output = parser.add_argument_group("output")
     output.add_argument(
-        "--by", metavar="LABEL", help="also score each group of a label of the Korean data set, such as length or sex"
+        "--by", metavar="LABEL", help="also score each value of a label of the Korean data set, such as length or sex"
     )
-    output.add_argument("--worst", type=number(int, 1), metavar="N", help="draw the N photos with the lowest Dice")
+    output.add_argument(
+        "--worst", type=number(int, 1), metavar="N", help="save a picture of the N photos with the lowest Dice"
+    )
     output.add_argument("--json", type=Path, metavar="FILE", help="write the scores to a file")
-    output.add_argument("--output_dir", type=Path, default=Path("result"), help="folder for the sheets of --worst")
+    output.add_argument("--output_dir", type=Path, default=Path("result"), help="folder for the pictures of --worst")
     return parser
 
 
 def check_flags(args: argparse.Namespace) -> None:
-    """Raise UserError for flags that do not go together, and results that could not be written."""
+    """Raise UserError for flags that do not go together, and if results cannot be written."""
     check_threshold(args.threshold)
     if args.fold is not None and args.split == "all":
-        raise UserError(f"--fold {args.fold} goes with --split valid or test; --split all takes every photo")
+        raise UserError(f"--fold {args.fold} goes with --split valid or test; --split all uses every photo")
     if args.json and args.json.is_dir():
         raise UserError(f"{args.json}: is a folder; --json names a file")
     folders = ([args.json.parent] if args.json else []) + ([args.output_dir] if args.worst else [])
@@ -72,7 +74,7 @@ def main() -> None:
     from training import scoring
 
     selection = scoring.Selection(args.split, args.fold, args.filter, args.hair_label, args.exclude)
-    jobs = []  # all of them before the first, so that mistakes are found before hours of scoring
+    jobs = []  # all are prepared before the first is scored, so that mistakes are found before hours of scoring
     for path, weights_name in zip(args.weights, scoring.distinct_names(args.weights), strict=True):
         segmenter = HairSegmenter(
             weights=path,
@@ -94,7 +96,7 @@ def main() -> None:
     table: list[dict] = []
     for job, rows in zip(jobs, scored, strict=True):
         table.extend(scoring.result_rows(job, rows, args.split, args.by))
-    print(scoring.markdown(pd.DataFrame(table)), flush=True)  # before anything that a full disk can stop
+    print(scoring.markdown(pd.DataFrame(table)), flush=True)  # before files are written: the disk may be full
     if args.json:
         write_json(args.json, table[0] if len(table) == 1 else table)
     if args.worst:

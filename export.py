@@ -1,4 +1,4 @@
-"""Export a trained network for running without PyTorch.
+"""Export a trained network, so that it runs without PyTorch.
 
     python export.py --weights weights/<run> --format onnx              # weights/<run>/model.onnx
     python export.py --weights weights/<run> --format onnx --half       # half the size, the same speed
@@ -6,8 +6,8 @@
     python export.py --weights weights/<run> --format openvino          # model.xml, with its weights in model.bin
     python export.py --weights weights/<run> --format torchscript       # model.torchscript
 
-The file is compared with PyTorch on photos before it is kept; `inference.py --weights FILE` runs it. Its metadata hold
-size, mean, std and threshold.
+Before the file is saved, its results are compared with PyTorch on photos. `inference.py --weights FILE` uses it. Its
+metadata contain size, mean, std and threshold.
 """
 
 import argparse
@@ -31,9 +31,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--format", choices=SUFFIXES, default="onnx", help="format of the file")
     parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="the file (default: model.onnx and so on in the run folder)"
+        "--output", type=Path, metavar="FILE", help="file to write (default: model.onnx and so on in the run folder)"
     )
-    parser.add_argument("--img_size", type=number(int, 32), help="pixels (default: the size that it was trained at)")
+    parser.add_argument(
+        "--img_size", type=number(int, 32), help="input size in pixels (default: the size at which it was trained)"
+    )
     parser.add_argument("--half", action="store_true", help="store the weights in float16")
     parser.add_argument("--int8", type=Path, metavar="DIR", help="int8 ONNX, calibrated on the photos in this folder")
     return parser

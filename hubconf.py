@@ -15,11 +15,11 @@ def hair_segmenter(weights: str | None = None, **options: Any) -> "HairSegmenter
     """A `HairSegmenter`: from a photo, RGB uint8 (H, W, 3) or a path, to float32 (H, W) in [0, 1].
 
     Args:
-        weights: a run folder or an exported file; the shipped weights if None.
+        weights: a run folder or an exported file; None: the shipped weights.
         options: those of `hair.HairSegmenter`: backend, device, img_size, tta, refine, multi_scale.
 
     Raises:
-        FileNotFoundError, hair.UserError: weights that are missing or cannot be loaded.
+        FileNotFoundError, hair.UserError: the weights are missing or cannot be loaded.
     """
     from hair import HairSegmenter
 
@@ -27,16 +27,16 @@ def hair_segmenter(weights: str | None = None, **options: Any) -> "HairSegmenter
 
 
 def hair_model(weights: str | None = None) -> "nn.Module":
-    """The network alone, a torch module in eval mode, for further training.
+    """Only the network, a torch module in eval mode, for further training.
 
-    It goes from float32 (N, 3, H, W), normalised by the mean and std in the `config.json` of the weights, H and W
-    multiples of 32, to logits (N, 1, H, W).
+    Its input is float32 (N, 3, H, W), normalised with the mean and std in the `config.json` of the weights; H and W are
+    multiples of 32. Its output are logits (N, 1, H, W).
 
     Args:
-        weights: a run folder; the shipped one if None.
+        weights: a run folder; None: the shipped one.
 
     Raises:
-        hair.UserError: weights that are missing or cannot be loaded.
+        hair.UserError: the weights are missing or cannot be loaded.
     """
     from hair.backends import load_torch_model
     from hair.segmenter import DEFAULT_WEIGHTS

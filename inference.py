@@ -3,7 +3,7 @@
     python inference.py --num 1                       # demo/1.jpg -> result/1_overlay.png and result/1_mask.png
     python inference.py me.jpg holiday/ "*.png" clip.mp4 --save overlay alpha json
     python inference.py me.jpg --save recolor --color auburn
-    python inference.py me.jpg --weights weights/<run>    # a model of your own, or a file of export.py
+    python inference.py me.jpg --weights weights/<run>    # your own model: a run folder or an exported file
 
 From Python:
 

@@ -1,4 +1,4 @@
-"""Train on CelebAMask-HQ, or on any folder of photos and masks, or of photos and labels.
+"""Train on CelebAMask-HQ, or on your own photos with masks or labels.
 
 python train_celeb.py --data_dir data/CelebAMask-HQ --apex --num_workers 4
 python train_celeb.py --img_size 256 --epochs 3 --limit 500          # a quick run

@@ -24,7 +24,9 @@ def build_parser() -> argparse.ArgumentParser:
     for name, flags in PRESETS.items():
         usage += f"\n--preset {name}: " + " ".join(f"--{key} {value}" for key, value in flags.items())
     parser = training_parser(usage, data_dir="data/ganhackerton", name="light")
-    parser.add_argument("--preset", choices=PRESETS, help="the flags listed above; flags given beside it win")
+    parser.add_argument(
+        "--preset", choices=PRESETS, help="use the flags listed above; flags that you give override them"
+    )
     parser.add_argument("--filter", metavar="QUERY", help="a pandas query on the labels, such as \"length == '장발'\"")
     parser.add_argument("--strict", action="store_true", help="stop if a row of the CSV files cannot be used")
     return parser

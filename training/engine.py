@@ -1,4 +1,4 @@
-"""One epoch of training, and evaluation: what happens to each batch."""
+"""One epoch of training, and validation."""
 
 import contextlib
 import math
@@ -20,17 +20,17 @@ from training.flags import TrainingPlan
 from training.processes import rank, total, world_size
 from utils import fast_precision
 
-READ_LOSSES_EVERY = 10  # batches on a GPU, because reading a loss waits for the GPU
+READ_LOSSES_EVERY = 10  # batches; on a GPU only, because reading a loss waits for the GPU
 
 
 @dataclass(frozen=True)
 class Compute:
-    """How photos become a loss.
+    """How the loss of a batch is computed.
 
     Attributes:
-        device: of the network.
-        normalise: from photos uint8 (N, 3, S, S) to the network's input, as `models.Normalise`.
-        loss_fn: from float32 logits and masks (N, 1, S, S) to a scalar.
+        device: device of the network.
+        normalise: converts photos uint8 (N, 3, S, S) to the network's input, such as `models.Normalise`.
+        loss_fn: computes a scalar from float32 logits and masks (N, 1, S, S).
         apex: whether to use mixed precision.
     """
 
@@ -41,7 +41,7 @@ class Compute:
 
 
 def autocast(device: torch.device, enabled: bool) -> torch.autocast:
-    """Mixed precision for forward passes in `utils.fast_precision`, where fp16 needs a scaler and float32 is none."""
+    """Autocast to `utils.fast_precision`; disabled if that is float32. With fp16, a gradient scaler is needed."""
     precision = fast_precision(device) if enabled else torch.float32
     if precision == torch.float32:
         return torch.autocast(device.type, torch.bfloat16, enabled=False)
@@ -49,7 +49,7 @@ def autocast(device: torch.device, enabled: bool) -> torch.autocast:
 
 
 def _bar(iterable: Iterable, **options: object) -> tqdm:
-    """A progress bar of the first process; in a log file it is a line a minute."""
+    """A progress bar, in the first process only; in a log file, one line per minute."""
     return tqdm(iterable, leave=False, disable=rank() > 0, mininterval=0.1 if sys.stderr.isatty() else 60, **options)
 
 
@@ -63,18 +63,18 @@ def train_one_epoch(
     """Train on the rest of the epoch.
 
     Args:
-        state: is advanced; `state.batch` batches are done already and the loader gives the others. With a
-            `state.teacher` the targets are the mean of its predictions and the masks.
-        loader: gives photos uint8 (N, 3, S, S), masks uint8 {0, 1} (N, 1, S, S) and the photos' numbers.
-        compute: how photos become a loss.
-        plan: `grad_accum`, `max_grad_norm`, `freeze_encoder_epochs` and `seed` are read.
-        after_step: called after optimizer steps, on a GPU after every tenth.
+        state: is updated. `state.batch` batches are already done; the loader returns the others. With a
+            `state.teacher`, the targets are the mean of its predictions and the masks.
+        loader: returns photos uint8 (N, 3, S, S), masks uint8 {0, 1} (N, 1, S, S) and the numbers of the photos.
+        compute: how the loss is computed.
+        plan: `grad_accum`, `max_grad_norm`, `freeze_encoder_epochs` and `seed` are used.
+        after_step: called after optimizer steps; on a GPU only after every tenth.
 
     Returns:
-        The mean loss of the epoch's batches, over all processes.
+        The mean loss of the batches of this epoch, over all processes.
 
     Raises:
-        UserError: a loss that is not finite.
+        UserError: a loss is not finite.
     """
     is_frozen = state.epoch < plan.freeze_encoder_epochs
     for parameter in state.optimizer.param_groups[0]["params"]:
@@ -82,10 +82,10 @@ def train_one_epoch(
     state.network.train()
     state.model.encoder.train(not is_frozen)
     batches = state.batch + len(loader)
-    losses: list[tuple[Tensor, Tensor]] = []  # not read yet, with the numbers of the photos
+    losses: list[tuple[Tensor, Tensor]] = []  # losses not read yet, with the numbers of their photos
     bar = _bar(loader, total=batches, initial=state.batch, desc=f"epoch {state.epoch + 1}")
     for images, masks, numbers in bar:
-        # The last group of an epoch may be short: each group's gradients are the mean over its own batches.
+        # The last group of an epoch may be shorter; the gradients of a group are the mean over its batches.
         group_start = state.batch - state.batch % plan.grad_accum
         group = min(plan.grad_accum, batches - group_start)
         is_step = state.batch + 1 == group_start + group
@@ -108,13 +108,13 @@ def train_one_epoch(
 
 
 def _dropout_seed(seed: int, state: TrainingState) -> int:
-    """A seed for each batch of the run, so that a resumed run and one of several processes have the same dropout."""
+    """A seed for each batch of the run, so that dropout is the same after resuming and with several processes."""
     number = (seed * 100_003 + state.epoch) * 1_000_003 + state.batch * world_size() + rank()
-    return number % 2**63  # what torch takes
+    return number % 2**63  # the range of torch's seeds
 
 
 def _gradient_exchange(network: nn.Module, is_step: bool) -> contextlib.AbstractContextManager:
-    """Several processes exchange gradients in the last batch before a step only."""
+    """Several processes exchange gradients only in the last batch before a step."""
     if world_size() > 1 and not is_step:
         return cast(DistributedDataParallel, network).no_sync()
     return contextlib.nullcontext()
@@ -132,7 +132,7 @@ def _forward(state: TrainingState, compute: Compute, images: Tensor, masks: Tens
 
 
 def _step(state: TrainingState, max_grad_norm: float) -> None:
-    """Step number `state.step`; the schedule moves before it, so that the rate it leaves is the one that was used."""
+    """Optimizer step number `state.step`. The schedule steps first, so that its rate is then the one in use."""
     if state.scheduler is not None and not isinstance(state.scheduler, ReduceLROnPlateau) and state.step > 1:
         state.scheduler.step()
     if max_grad_norm:
@@ -146,7 +146,7 @@ def _step(state: TrainingState, max_grad_norm: float) -> None:
 
 
 def _read_losses(losses: list[tuple[Tensor, Tensor]], state: TrainingState, photos: HairDataset) -> None:
-    """Add the losses, as means over the processes, to the epoch's. Raises UserError if one is not finite."""
+    """Add the losses, averaged over the processes, to `state.loss_sum`. Raises UserError if one is not finite."""
     own = torch.stack([loss for loss, _ in losses])
     means = total(own / world_size()).tolist()
     for value, mean, (_, numbers) in zip(own.tolist(), means, losses, strict=True):
@@ -162,13 +162,13 @@ def _read_losses(losses: list[tuple[Tensor, Tensor]], state: TrainingState, phot
 def evaluate(
     model: nn.Module, loader: HairLoader, compute: Compute, after_batch: Callable[[], None] | None = None
 ) -> tuple[float, Tensor]:
-    """Compare a network's masks with the true ones; several processes share the photos.
+    """Validate a network; several processes share the photos.
 
     Args:
-        model: from the network's input to logits.
-        loader: gives photos uint8 (N, 3, S, S), masks uint8 {0, 1} (N, 1, S, S) and the photos' numbers.
-        compute: how photos become a loss.
-        after_batch: called after each batch, in every process equally often.
+        model: computes logits from the network's input.
+        loader: returns photos uint8 (N, 3, S, S), masks uint8 {0, 1} (N, 1, S, S) and the numbers of the photos.
+        compute: how the loss is computed.
+        after_batch: called after each batch, equally often in all processes.
 
     Returns:
         The mean loss over photos, and int64 (4, photos, 1): true positive, false positive, false negative and true
@@ -191,7 +191,7 @@ def evaluate(
         counts[:, numbers] = torch.stack([hit, found - hit, hair - hit, masks[0].numel() - found - hair + hit])
         if after_batch is not None:
             after_batch()
-    if after_batch is not None:  # as often in all processes; the first has the most photos
+    if after_batch is not None:  # equally often in all processes; the first process has the most photos
         most = math.ceil(math.ceil(len(loader.dataset) / world_size()) / cast(int, loader.batch_size))
         for _ in range(most - len(loader)):
             after_batch()

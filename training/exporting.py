@@ -1,4 +1,4 @@
-"""What `export.py` does: a run folder to ONNX, OpenVINO or TorchScript, compared with PyTorch before it is kept."""
+"""Export a run folder to ONNX, OpenVINO or TorchScript, and compare the result with PyTorch before it is saved."""
 
 import contextlib
 import copy
@@ -27,29 +27,29 @@ from hair.photos import photos_in, read_photo
 from hair.segmenter import sigmoid
 from training.masks import read_mask
 
-# Their adaptive pooling (UPerNet, PSPNet) or position embedding (DPT) is frozen at the exported size. The exporter lets
-# other sizes pass, with wrong results, so the file accepts this size alone.
+# Their adaptive pooling (UPerNet, PSPNet) or position embedding (DPT) is frozen at the exported size. The exporter
+# would allow other sizes, with wrong results, so the file accepts only this size.
 FIXED_SIZE = ("PSPNet", "UPerNet", "DPT")
 DEMO = Path(__file__).resolve().parents[1] / "demo"
-LARGEST_DIFFERENCE, LEAST_IOU = 1e-3, 0.999  # of an exported network from PyTorch: probabilities, masks
-LARGEST_DIFFERENCE_HALF, LEAST_IOU_HALF = 5e-2, 0.99  # the same where the weights are float16
-OTHER_SIZE = 64  # pixels by which the second size that is compared differs
-LEAST_INT8_PHOTOS, MOST_INT8_PHOTOS = 8, 200  # half of them calibrate, the others measure
+LARGEST_DIFFERENCE, LEAST_IOU = 1e-3, 0.999  # from PyTorch: of probabilities, of masks
+LARGEST_DIFFERENCE_HALF, LEAST_IOU_HALF = 5e-2, 0.99  # the same for float16 weights
+OTHER_SIZE = 64  # pixels by which the second tested size differs
+LEAST_INT8_PHOTOS, MOST_INT8_PHOTOS = 8, 200  # half of them calibrate, the other half measure
 
 
 def export_onnx(model: nn.Module, path: Path, facts: dict, half: bool = False) -> None:
     """Write a network as ONNX: `photo` float32 (N, 3, S, S), normalised, to `logits` float32 (N, 1, S, S).
 
     Args:
-        model: a network of `models.build_model`, in eval mode.
+        model: a network from `models.build_model`, in eval mode.
         path: the file to write.
-        facts: goes into the metadata as JSON, key `hair`.
-        half: store the weights as float16 and cast them up at load, so that the computing stays float32.
+        facts: stored in the metadata as JSON, key `hair`.
+        half: store the weights as float16 and convert them when loading, so that the computation stays in float32.
     """
     size, dims = facts["img_size"], {0: torch.export.Dim("batch")}
     if facts["fixed_size"] is None:
         dims |= {2: 32 * torch.export.Dim("height_32"), 3: 32 * torch.export.Dim("width_32")}
-    example = torch.zeros(2, 3, size, size)  # two: a batch of one would be taken for a constant
+    example = torch.zeros(2, 3, size, size)  # two: the exporter would treat a batch size of one as a constant
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
@@ -79,7 +79,7 @@ def _store_half(proto: ModelProto) -> None:
     casts = []
     for tensor in proto.graph.initializer:
         values = numpy_helper.to_array(tensor)
-        # Small ones (scales, clip limits, biases) take no space and stay exact.
+        # Small ones (scales, clip limits, biases) take little space and stay exact.
         if tensor.data_type == TensorProto.FLOAT and values.ndim > 1:
             name = tensor.name
             tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}_half"))
@@ -107,7 +107,7 @@ def export_openvino(model: nn.Module, path: Path, facts: dict, half: bool = Fals
 def export_torchscript(model: nn.Module, path: Path, facts: dict, half: bool = False) -> None:
     """Write a network as TorchScript, which only needs torch to run; arguments as `export_onnx`, facts as `hair`."""
     if half:
-        raise UserError("--half is for ONNX and OpenVINO; torch would compute in half precision, which is slow on CPUs")
+        raise UserError("--half is for ONNX and OpenVINO; torch would compute in float16, which is slow on CPUs")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # since torch 2.10 TorchScript is deprecated, but still read and written
         size = facts["img_size"]
@@ -122,7 +122,7 @@ def quantise(source: Path, path: Path, facts: dict, photos: list[Path]) -> None:
         source: a file of `export_onnx`, in float32.
         path: the file to write.
         facts: as in `source`'s metadata.
-        photos: to measure the ranges of the activations; a hundred like the user's own are enough.
+        photos: photos for calibration; a hundred that resemble the user's own are enough.
     """
 
     class Reader(quantization.CalibrationDataReader):
@@ -136,7 +136,7 @@ def quantise(source: Path, path: Path, facts: dict, photos: list[Path]) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:  # the user may have chosen any name for `path`
         prepared = Path(scratch, "prepared.onnx")
         quant_pre_process(source, prepared, skip_symbolic_shape=True)
-        # The last convolution decides on the edge and is cheap: it stays float32.
+        # The last convolution determines the edges and is cheap: it stays in float32.
         last = [node.name for node in onnx.load(prepared).graph.node if node.op_type == "Conv"][-1]
         quantization.quantize_static(
             prepared,
@@ -161,7 +161,7 @@ def _inputs(photos: list[Path], facts: dict, size: int | None = None) -> np.ndar
 
 
 def compare(one: Network, other: Network, inputs: list[np.ndarray], threshold: float) -> tuple[float, float]:
-    """The largest difference of two networks' probabilities, and the IoU of their masks over all inputs together."""
+    """The largest difference between the probabilities of two networks, and the IoU of their masks over all inputs."""
     largest, both, either = 0.0, 0, 0
     for photo in inputs:
         a, b = sigmoid(one(photo)), sigmoid(other(photo))
@@ -172,13 +172,13 @@ def compare(one: Network, other: Network, inputs: list[np.ndarray], threshold: f
 
 
 def time_in_turns(networks: dict[str, Network], inputs: np.ndarray, rounds: int = 7) -> dict[str, float]:
-    """Median milliseconds of each network. They take turns, so that other work slows all of them equally."""
+    """The median time of each network in ms. They alternate, so that other processes slow all of them equally."""
     times: dict[str, list[float]] = {name: [] for name in networks}
     for turn in range(rounds + 1):
         for name, network in networks.items():
             start = time.perf_counter()
             network(inputs)
-            if turn:  # the first one warms up
+            if turn:  # the first turn is a warm-up
                 times[name].append(1000 * (time.perf_counter() - start))
     return {name: float(np.median(values)) for name, values in times.items()}
 
@@ -212,7 +212,7 @@ def export(folder: Path, kind: str, output: Path, half: bool = False, size: int 
         reader = "onnx" if kind == "onnx" else "auto"
         network = open_network(temporary, reader, "cpu", precision="f32")
         if network.facts != facts:
-            raise UserError(f"{output}: its metadata came back changed: {network.facts} is not {facts}")
+            raise UserError(f"{output}: its metadata have changed: {network.facts} is not {facts}")
         _check(output, temporary, eager, network, facts, half)
         if kind == "openvino":
             temporary.with_suffix(".bin").replace(output.with_suffix(".bin"))
@@ -220,7 +220,7 @@ def export(folder: Path, kind: str, output: Path, half: bool = False, size: int 
 
 
 def portable_facts(folder: Path, model: nn.Module, facts: dict, size: int | None) -> dict:
-    """What inference needs to know about a run folder's model, as plain JSON values. Raises UserError."""
+    """The metadata of a run folder's model that inference needs, as JSON values. Raises UserError."""
     facts = parse_facts(folder / "config.json", json.dumps(facts))
     decoder, size = type(model).__name__, size or facts["img_size"]
     held_out = {key: facts[key] for key in ("fold", "n_folds") if key in facts}  # evaluate.py scores on this fold
@@ -271,11 +271,11 @@ def _megabytes(path: Path) -> float:
 
 
 def export_int8(folder: Path, photos_dir: Path, output: Path, size: int | None = None) -> dict[str, float]:
-    """Write an int8 ONNX file and print what it loses, on photos that it was not calibrated on.
+    """Write an int8 ONNX file and print its loss in quality, on photos that were not used for calibration.
 
     Args:
         folder: with `config.json` and `model.safetensors`.
-        photos_dir: photos like the user's own, at least 8; where it has `image/` and `mask/`, Dice is measured too.
+        photos_dir: at least 8 photos that resemble the user's own; with `image/` and `mask/`, Dice is measured, too.
         output: the file to write.
         size: pixels of the network's input; the trained size if None.
 
@@ -320,7 +320,7 @@ def _dice(network: Network, inputs: list[np.ndarray], photos: list[Path], facts:
     for photo, batch in zip(photos, inputs, strict=True):
         shape = read_photo(photo).shape[:2]
         if photo.stem not in masks:
-            raise UserError(f"{photo}: has no mask of its name; add one, or name a folder of photos alone")
+            raise UserError(f"{photo}: has no mask with the same name; add one, or use a folder with only photos")
         truth = read_mask(masks[photo.stem], shape) > 0
         found = restore(sigmoid(network(batch)[0, 0]), shape) >= facts["threshold"]
         hits, total = hits + 2 * np.count_nonzero(truth & found), total + truth.sum() + found.sum()

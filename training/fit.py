@@ -1,4 +1,4 @@
-"""A run: `train` opens the data, `fit` trains epoch by epoch and leaves the run folder."""
+"""The training loop: `train` opens the data, `fit` trains one fold and writes the run folder."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -30,14 +30,14 @@ from utils import choose_device, keep_freed_memory, scores
 
 
 def train(plan: TrainingPlan, open_indexes: Callable[[], list]) -> None:
-    """What both training scripts do: open the data, train on one fold or, with `--fold all`, on each in turn.
+    """Open the data and train on one fold or, with `--fold all`, on all folds in turn.
 
     Args:
-        plan: of the training.
-        open_indexes: opens the data sets; the first of several processes calls it before the others.
+        plan: settings of the training.
+        open_indexes: opens the data sets; with several processes, the first one calls it before the others.
 
     Raises:
-        UserError: see `fit`; also what goes wrong in processes that load photos.
+        UserError: see `fit`; also for errors in processes that load photos.
     """
     device = choose_device(plan.device)
     if device.type == "cpu":
@@ -63,31 +63,31 @@ def train(plan: TrainingPlan, open_indexes: Callable[[], list]) -> None:
 
 
 def _split(indexes: list, exclude: list[np.ndarray] | None, plan: TrainingPlan) -> tuple[PhotoSet, PhotoSet]:
-    """The photos to train on and to validate on, without rows to `exclude` of each index."""
+    """The photos to train on and to validate on, without the rows in `exclude`."""
     weights = [source_of(text)[1] for text in plan.data_dir]
     return split(indexes, cast(int, plan.fold), plan.n_folds, plan.limit, exclude, weights)
 
 
 def run_folder(plan: TrainingPlan, name: str) -> Path:
-    """The folder to resume, or that of a new run."""
+    """The folder of the run to resume, or of a new run."""
     decoder = models.decoder_name(plan.decoder_type)
     return plan.resume or plan.output_dir / f"{plan.encoder_type}_{decoder}_{name}"
 
 
 def refuse_to_overwrite(plan: TrainingPlan, run: Path) -> None:
-    """Raise UserError where a run that is not resumed is in the folder."""
+    """Raise UserError if the folder contains another run that is not being resumed."""
     if plan.resume is None and any((run / file).exists() for file in ("args.json", "config.json")):
-        raise UserError(f"{run}: there is a run already; continue it with --resume, or choose another --output_dir")
+        raise UserError(f"{run}: already contains a run; continue it with --resume, or choose another --output_dir")
 
 
 def fold_jobs(plan: TrainingPlan, run: Path, choose: Callable) -> list[tuple[TrainingPlan, Path]]:
-    """A plan for each fold with its folder within `run`, where `args.json` is written.
+    """A plan and a folder inside `run` for each fold; writes `args.json` in `run`.
 
-    `choose` gives the photos of a plan, to train on and to validate on. Raises UserError.
+    `choose` returns the photos of a plan, for training and for validation. Raises UserError.
     """
     (_, first), (_, second) = choose(replace(plan, fold=0)), choose(replace(plan, fold=1))
     if first.row.tolist() == second.row.tolist():
-        raise UserError("--fold all: this data comes with a split of its own, which has no folds")
+        raise UserError("--fold all: this data set has its own split, without folds")
     refuse_to_overwrite(plan, run)
     wait_for_all()  # until all have looked at the folder
     if rank() == 0:
@@ -102,7 +102,7 @@ def fold_jobs(plan: TrainingPlan, run: Path, choose: Callable) -> list[tuple[Tra
 
 
 def write_folds(run: Path, rows: list[dict[str, float]]) -> None:
-    """Write `folds.csv`: the best row of each fold's log, their mean and their standard deviation."""
+    """Write `folds.csv`: the best epoch of each fold, and the mean and standard deviation over the folds."""
     table = pd.DataFrame([{"fold": fold, **row} for fold, row in enumerate(rows)]).set_index("fold")
     table = pd.concat([table, table.agg(["mean", "std"])])
     if rank() == 0:
@@ -113,19 +113,19 @@ def write_folds(run: Path, rows: list[dict[str, float]]) -> None:
 
 
 def fit(plan: TrainingPlan, run: Path, train: PhotoSet, valid: PhotoSet) -> dict[str, float]:
-    """Train and leave in the run folder: the best model, `last.pth`, `log.csv`, `args.json`, TensorBoard's log.
+    """Train, and write to the run folder: the best model, `last.pth`, `log.csv`, `args.json`, the TensorBoard log.
 
     Args:
-        plan: of the training.
-        run: from `run_folder`.
+        plan: settings of the training.
+        run: the run folder, from `run_folder`.
         train: photos to train on.
         valid: photos to validate on.
 
     Returns:
-        The best epoch's row of `log.csv`.
+        The row of the best epoch in `log.csv`.
 
     Raises:
-        UserError: flags, files or weights that do not fit, or a loss that is not finite.
+        UserError: flags, files or weights do not match, or a loss is not finite.
     """
     device = choose_device(plan.device)
     refuse_to_overwrite(plan, run)
@@ -174,7 +174,7 @@ def fit(plan: TrainingPlan, run: Path, train: PhotoSet, valid: PhotoSet) -> dict
 
 
 def check_photos(*sets: PhotoSet) -> None:
-    """Raise UserError for a photo or mask that is missing or broken; the first process looks, the others wait."""
+    """Raise UserError for a missing or broken photo or mask. The first process checks, the others wait."""
 
     def check() -> None:
         if rank() == 0:
@@ -185,9 +185,9 @@ def check_photos(*sets: PhotoSet) -> None:
 
 
 def open_run(plan: TrainingPlan, run: Path, state: TrainingState) -> None:
-    """Load the run that is resumed, if any, and bring its folder in order. Raises UserError."""
+    """Load the run that is resumed, if any, and clean up its folder. Raises UserError."""
     if rank() == 0:
-        refuse_to_overwrite(plan, run)  # again: another run may have begun here meanwhile
+        refuse_to_overwrite(plan, run)  # again: another run may have started here in the meantime
     if plan.resume is not None:
         state.resume(run)
     wait_for_all()  # until all have looked at the folder
@@ -199,7 +199,7 @@ def open_run(plan: TrainingPlan, run: Path, state: TrainingState) -> None:
 
 
 def begin_size(state: TrainingState, size: int) -> None:
-    """Let Dice at another size than before, which does not compare, not decide what is best."""
+    """Forget the best Dice if the image size has changed: Dice at different sizes cannot be compared."""
     if state.history and state.history[-1]["img_size"] != size:
         state.forget_best()
 
@@ -212,9 +212,9 @@ def _report_best(run: Path, state: TrainingState, how: str) -> dict[str, float]:
 
 
 def record(state: TrainingState, run: Path, facts: dict, row: dict, plan: TrainingPlan, log: Log | None) -> bool:
-    """Close an epoch: the first process writes the model if it is the best yet, the checkpoint and the logs.
+    """Finish an epoch: the first process writes the model if it is the best so far, the checkpoint and the logs.
 
-    In this order a run that is killed in between repeats the end of the epoch and writes the same again.
+    Because of this order, a run that is killed in between repeats the end of the epoch and writes the same files again.
 
     Args:
         state: is advanced to the next epoch.
@@ -225,10 +225,10 @@ def record(state: TrainingState, run: Path, facts: dict, row: dict, plan: Traini
         log: of the first process; None in the others, which write nothing.
 
     Returns:
-        Whether the epoch is the best one of its size.
+        Whether the epoch is the best one at its image size.
 
     Raises:
-        UserError: a full disk.
+        UserError: the disk is full.
     """
     if isinstance(state.scheduler, ReduceLROnPlateau):
         state.scheduler.step(row["valid_dice"])
@@ -257,7 +257,7 @@ def record(state: TrainingState, run: Path, facts: dict, row: dict, plan: Traini
 
 
 def best_row(history: list[dict]) -> dict:
-    """The best epoch's row of the log, of those since the size last changed: the model in the run folder."""
+    """The log row of the best epoch since the image size last changed, whose model is in the run folder."""
     others = [row["epoch"] for row in history if row["img_size"] != history[-1]["img_size"]]
     return max(history[max(others, default=0) :], key=lambda row: row["valid_dice"])
 

@@ -1,4 +1,4 @@
-"""What `evaluate.py` does: photos whose hair is known to scores, tables and sheets of the worst."""
+"""Score weights on photos with known masks: tables, and pictures of the worst photos."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -29,12 +29,12 @@ class Job:
     """Weights to score on a data set.
 
     Attributes:
-        weights: their name.
+        weights: name of the weights.
         data: name of the data set.
-        segmenter: has the weights.
-        threshold: probability from which a pixel is hair.
-        photos: with known masks.
-        labels: of each photo, by which it is grouped; None for no groups.
+        segmenter: runs the weights.
+        threshold: probability from which a pixel counts as hair.
+        photos: photos with known masks.
+        labels: label of each photo, for grouping; None for no groups.
     """
 
     weights: str
@@ -47,13 +47,13 @@ class Job:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which photos of a data set are scored.
+    """The photos of a data set to score on.
 
     Attributes:
         split: `valid`, `test` or `all`.
-        fold: the one to score on; None takes the one that the weights held out.
-        query: selects from the Korean data set.
-        hair_label: classes of hair, for `dataset.open_data`.
+        fold: fold to score on; None: the one that the weights held out.
+        query: a query for the Korean data set.
+        hair_label: classes that are hair, for `dataset.open_data`.
         exclude: a file that names photos to leave out, for `sources.excluded_rows`.
     """
 
@@ -81,7 +81,7 @@ def choose_photos(folder: Path, segmenter: HairSegmenter, selection: Selection |
     if chosen.exclude is not None:
         rows = np.setdiff1d(rows, excluded_rows([index], chosen.exclude)[0])
     if not len(rows):
-        raise UserError(f"{folder}: its {chosen.split} part has no photos; --split all scores on those that are there")
+        raise UserError(f"{folder}: there are no photos in its {chosen.split} set; --split all uses all photos")
     return PhotoSet([index], [rows])
 
 
@@ -95,22 +95,22 @@ def _rows(folder: Path, index: Any, segmenter: HairSegmenter, chosen: Selection)
     fold = segmenter.facts.get("fold") if chosen.fold is None else chosen.fold
     n_folds = segmenter.facts.get("n_folds", 5)
     if fold is None:
-        raise UserError("the weights do not say which fold they held out: give --fold, or --split all")
+        raise UserError("the weights do not store which fold they held out: give --fold, or --split all")
     if fold >= n_folds:
         raise UserError(f"--fold {fold} is out of range: the weights were trained with {n_folds} folds")
     parts = index.split(fold, n_folds)
     if chosen.split not in parts:
-        raise UserError(f"{folder}: has no {chosen.split} part of its own; --split valid or all")
+        raise UserError(f"{folder}: has no {chosen.split} set; use --split valid or all")
     return parts[chosen.split]
 
 
 def score_photos(segmenter: HairSegmenter, photos: PhotoSet, threshold: float) -> pd.DataFrame:
-    """Segment every photo and count.
+    """Segment every photo and count pixels.
 
     Args:
-        segmenter: gives probabilities at the photo's own size.
-        photos: with known masks.
-        threshold: probability from which a pixel is hair.
+        segmenter: computes probabilities at the size of the photo.
+        photos: photos with known masks.
+        threshold: probability from which a pixel counts as hair.
 
     Returns:
         A row for each photo: `path`, the pixel counts `tp`, `fp`, `fn`, `tn`, and `dice`, `boundary_f1` and `agreement`
@@ -183,18 +183,18 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def distinct_names(paths: Sequence[Path]) -> list[str]:
-    """A name for each path: a folder's own, a file's with its folder's; in full where two would be the same."""
+    """A name for each path: that of a folder, or of a file with its folder; the full path if two would be equal."""
     names = [f"{path.parent.name}/{path.name}" if path.is_file() else path.name for path in paths]
     return [name if name and names.count(name) == 1 else str(path) for name, path in zip(names, paths, strict=True)]
 
 
 def draw_worst(job: Job, rows: pd.DataFrame, most: int, score: str = "dice") -> np.ndarray:
-    """A sheet, RGB uint8, of the photos with the lowest score: what was found is tinted, the known outline white.
+    """A picture, RGB uint8, of the photos with the lowest score: the prediction is tinted, the true outline is white.
 
     Args:
         job: what was scored.
         rows: from `score_photos`.
-        most: photos at most.
+        most: largest number of photos.
         score: a column of `rows`.
     """
     tiles = [_draw_tile(job, i, rows[score][i]) for i in rows[score].nsmallest(most).index]
@@ -218,7 +218,7 @@ def _draw_tile(job: Job, i: int, score: float) -> np.ndarray:
 
 
 def sheet_names(jobs: Sequence[Job]) -> list[str]:
-    """A file name for each job's sheet of worst photos; the same photos may be named twice."""
+    """A file name for each job's picture of worst photos; the same photos may be scored twice."""
     count: Counter[str] = Counter()
     names = []
     for job in jobs:

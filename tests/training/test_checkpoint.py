@@ -174,7 +174,7 @@ def test_other_sizes_and_rates(celeb: Path, tmp_path: Path) -> None:
 def test_finished_and_raised(whole: Path, celeb: Path, tmp_path: Path) -> None:
     assert run(tmp_path, *TINY, "--data_dir", celeb, "--epochs", 2, hook=record_rates) == 0
     assert run(tmp_path, *TINY, "--data_dir", celeb) == 1, "a run is not overwritten"
-    assert "there is a run already" in (tmp_path / "out.txt").read_text()
+    assert "already contains a run" in (tmp_path / "out.txt").read_text()
     mine = tmp_path / "weights" / "mine"
     (tmp_path / RUN).rename(mine)  # a run folder may get another name
     before = {path: path.stat().st_mtime_ns for path in mine.rglob("*") if path.name != "log.csv"}

@@ -151,7 +151,7 @@ def test_int8_names_what_it_cannot_use(tmp_path: Path) -> None:
         return batch[:, :1]
 
     inputs = [np.zeros((1, 3, 64, 64), np.float32)]
-    with pytest.raises(UserError, match=r"\[0\]\.jpg: has no mask of its name"):
+    with pytest.raises(UserError, match=r"\[0\]\.jpg: has no mask with the same name"):
         exporting._dice(network, inputs, photos[:1], FACTS)
     Image.fromarray(np.zeros((64, 64), np.uint8)).save(tmp_path / "photos" / "mask" / "[0].png")
     assert exporting._dice(network, inputs, photos[:1], FACTS | {"threshold": 0.9}) == 1.0

@@ -53,7 +53,7 @@ def test_the_second_run_changes_nothing(
         return build(*given)
 
     monkeypatch.setattr(fit, "build_state", slow)
-    with pytest.raises(UserError, match="there is a run already"):
+    with pytest.raises(UserError, match="already contains a run"):
         fit.fit(plan, folder, *photos)
     assert list(tmp_path.iterdir()) == [folder]
     assert [(path.name, path.read_bytes()) for path in folder.iterdir()] == [("args.json", b"the other's")]
