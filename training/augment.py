@@ -71,15 +71,6 @@ def jpeg_scale(strength: str, size: int, width: int, height: int) -> int:
     return max(fits, default=1)
 
 
-class Affine(A.Affine):
-    """The same pixels, in half of the time: OpenCV warps four channels faster than three (`benchmarks/loading.py`)."""
-
-    def apply(self, img: np.ndarray, *args: object, **params: object) -> np.ndarray:
-        """Warp a photo, RGB uint8 (H, W, 3)."""
-        four = super().apply(cv2.cvtColor(img, cv2.COLOR_RGB2RGBA), *args, **params)
-        return cv2.cvtColor(four, cv2.COLOR_RGBA2RGB)
-
-
 def _letterbox(size: int) -> A.Lambda:
     fit = partial(_fit, size=size)
     return A.Lambda(image=fit, mask=partial(fit, interpolation=cv2.INTER_NEAREST_EXACT), name="letterbox")
@@ -93,7 +84,7 @@ def _light(size: int) -> list:
     return [
         _letterbox(size),
         A.HorizontalFlip(p=0.5),
-        Affine(scale=(0.9, 1.1), rotate=(-10, 10), translate_percent=(-0.05, 0.05), p=0.5),
+        A.Affine(scale=(0.9, 1.1), rotate=(-10, 10), translate_percent=(-0.05, 0.05), p=0.5),
         A.RandomBrightnessContrast(p=0.3),
         A.HueSaturationValue(hue_shift_limit=8, p=0.2),
     ]
@@ -132,9 +123,9 @@ def _heavy(size: int) -> list:
     ]
 
 
-def _tilt(degrees: int, p: float) -> Affine:
+def _tilt(degrees: int, p: float) -> A.Affine:
     """A turn by up to so many degrees either way, with a shift, a shear and another size."""
-    return Affine(scale=(0.7, 1.25), rotate=(-degrees, degrees), shear=(-8, 8), translate_percent=(-0.12, 0.12), p=p)
+    return A.Affine(scale=(0.7, 1.25), rotate=(-degrees, degrees), shear=(-8, 8), translate_percent=(-0.12, 0.12), p=p)
 
 
 # ---------------------------------------------------------------------------------------------------- compositions
