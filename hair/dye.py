@@ -1,4 +1,4 @@
-"""Dyed hair: any colour on any hair, with or without bleach; two colours from roots to tips; highlights."""
+"""Dye hair in any colour, with or without bleach; ombré (two colours from roots to tips); highlights."""
 
 from dataclasses import dataclass
 
@@ -14,18 +14,18 @@ from hair.tones import LEVELS, LIGHTNESS, OFFSET, level, lighter, lightness_curv
 
 Color = tuple[int, int, int]
 
-SURELY_NOT = 0.005  # probability of hair up to which nothing is changed
-SMALL = 384  # pixels: longer side of the reduced hair that is measured and on which strands are drawn
-OMBRE = (0.3, 0.85)  # of the way from roots to tips: where the second colour begins, and where it is alone
-RAGGED = 0.12  # of the way: how far strands of an ombré run ahead of each other
-HIGHLIGHT_LIFT = 0.45  # of the way to white: highlights of a single colour
-STRAND_EDGE = 0.9  # from 0 to 1: softness of a highlight's edge
-GAMUT_FALL_OFF = 0.75  # without bleach: how fast the chroma falls towards black and white; by eye, on the demo photos
-# Uneven light and old dye: half of the slow changes of lightness goes, the strands stay.
-EVEN, SLOW = 0.5, 0.05  # share; blur, of the hair's longer side
-# Nearly black hair that is lightened: details as small as noise and JPEG blocks are not amplified as the rest is.
-NOISE, NOISE_RADIUS, DETAIL_GAIN = 1.5, 3, 2.0  # lightness; pixels; most that details gain
-STEEP = 1.2  # gain of lightness from which on that matters
+SURELY_NOT = 0.005  # pixels with at most this probability of hair are not changed
+SMALL = 384  # pixels: longer side of the reduced hair, on which colours are measured and strands drawn
+OMBRE = (0.3, 0.85)  # fractions of the way from roots to tips: where the second colour begins, and where it is alone
+RAGGED = 0.12  # fraction of the way: irregularity of the transition between strands of an ombré
+HIGHLIGHT_LIFT = 0.45  # fraction of the way to white, for highlights with a single colour
+STRAND_EDGE = 0.9  # softness of the edge of a highlight, 0 to 1
+GAMUT_FALL_OFF = 0.75  # without bleach: how fast chroma falls towards black and white; by eye, on the demo photos
+# Uneven light and old dye: half of the slow changes of lightness are removed, the strands stay.
+EVEN, SLOW = 0.5, 0.05  # fraction removed; blur, as a fraction of the hair's longer side
+# When nearly black hair is lightened, details as small as noise and JPEG blocks are amplified less than the rest.
+NOISE, NOISE_RADIUS, DETAIL_GAIN = 1.5, 3, 2.0  # lightness; pixels; largest gain of details
+STEEP = 1.2  # gain of lightness from which this is done
 # Mixed pixels at the edge. The mask of dark hair often holds skin, which bleach would make glow: there, colours decide.
 RIM, RIM_WIDTH, RIM_LIFT = 0.5, 0.04, 30  # doubt at the very edge; of the hair's longer side; lightness for full doubt
 COLOR_BLURS = (0.06, 0.016, 0.005)  # of the hair's longer side: from far to near, to find colours beside the edge
@@ -42,14 +42,14 @@ class Dye:
     """A dye and how it is applied.
 
     Attributes:
-        colors: RGB, 0 to 255: one colour, or two, for roots and tips or for the hair and its highlights.
-        strength: of the dye, 0 to 1.
-        bleach: whether lightness becomes the dye's. Without bleach dark hair stays dark.
-        highlights: share of strands, 0 to 1, that have the second colour, or a lighter shade of the only one. None
-            makes two colours an ombré, from roots to tips.
+        colors: RGB, 0 to 255: one colour, or two: for roots and tips, or for the hair and its highlights.
+        strength: strength of the dye, 0 to 1.
+        bleach: whether lightness also changes to that of the dye. Without bleach, dark hair stays dark.
+        highlights: fraction of strands, 0 to 1, with the second colour, or a lighter shade of the only one. If None,
+            two colours make an ombré, from roots to tips.
 
     Raises:
-        UserError: another number of colours, a share outside 0 to 1, highlights that would not show.
+        UserError: wrong number of colours, a value outside 0 to 1, or highlights that would not be visible.
     """
 
     colors: tuple[Color, ...]
@@ -61,20 +61,20 @@ class Dye:
         if len(self.colors) not in (1, 2):
             raise UserError(f"--color: a dye has one colour or two, not {len(self.colors)}")
         if not 0 <= self.strength <= 1:
-            raise UserError(f"the strength of a dye lies between 0 and 1, not at {self.strength}")
+            raise UserError(f"the strength of a dye must be between 0 and 1, not {self.strength}")
         if self.highlights is not None and not 0 <= self.highlights <= 1:
-            raise UserError(f"--highlights {self.highlights} is not a share between 0 and 1")
+            raise UserError(f"--highlights {self.highlights} is not between 0 and 1")
         if self.highlights is not None and not self.bleach and len(self.colors) == 1:
-            raise UserError("--highlights: lighter strands need bleach; without it, name two colours")
+            raise UserError("--highlights: lighter strands need bleach; without bleach, give two colours")
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """What was measured on the reduced hair. Fields are float32 (h, w) or (h, w, 3), for `enlarge`.
+    """Measurements on the reduced hair. Arrays are float32 (h, w) or (h, w, 3), for `enlarge`.
 
     Attributes:
-        curves: of each colour, float32 (LEVELS,): lightness after dyeing.
-        shades: of each colour, uint8 (LEVELS, 3): colour after dyeing, by lightness after dyeing.
+        curves: for each colour, float32 (LEVELS,): lightness after dyeing.
+        shades: for each colour, uint8 (LEVELS, 3): colour after dyeing, by lightness after dyeing.
         mean: lightness of the hair.
         lift: whether hair gets lighter, 0 to 1: then background that is taken for hair would glow.
         evening: factor of (lightness + OFFSET) that evens the hair.
@@ -100,17 +100,17 @@ class _Plan:
 def recolor(image: np.ndarray, probabilities: np.ndarray, threshold: float, dye: Dye) -> np.ndarray:
     """Dye the hair.
 
-    With bleach, lightness is moved to the dye's and each strand keeps its place in it: dark hair gets light, fair hair
-    dark. Without bleach only hue and chroma become the dye's.
+    With bleach, the lightness changes to that of the dye, and the strands stay visible: dark hair can become light, and
+    fair hair dark. Without bleach, only hue and chroma change to those of the dye.
 
     Args:
         image: RGB uint8 (H, W, 3).
         probabilities: float32 (H, W) in [0, 1].
-        threshold: probability at which the dye covers half.
-        dye: colours and how they are applied.
+        threshold: probability at which the dye covers half of a pixel.
+        dye: the colours and how they are applied.
 
     Returns:
-        RGB uint8 (H, W, 3). Pixels that are surely no hair are not changed.
+        RGB uint8 (H, W, 3). Pixels that are clearly not hair are not changed.
     """
     dyed = np.array(image, order="C")
     if not (probabilities >= threshold).any():
@@ -132,7 +132,7 @@ def recolor(image: np.ndarray, probabilities: np.ndarray, threshold: float, dye:
 
 
 def _tint(photo: np.ndarray, opacity: np.ndarray, dye: Dye, out: np.ndarray) -> None:
-    """Hue and chroma in CIELAB become the dye's; lightness, and so every strand, stays."""
+    """Change hue and chroma in CIELAB to those of the dye; lightness, and with it every strand, stays."""
     colors = [to_lab(color) for color in dye.colors]
     second = _second_color(*_reduced(photo, opacity), dye) if len(colors) == 2 else None
     for _, rows, _ in strips(photo.shape):
@@ -141,7 +141,7 @@ def _tint(photo: np.ndarray, opacity: np.ndarray, dye: Dye, out: np.ndarray) -> 
         goal = colors[0]
         if second is not None:
             goal = colors[0] + enlarge(second, opacity.shape, rows)[..., None] * (colors[1] - colors[0])
-        # Near black and near white there is no room for the dye's full chroma; outside the gamut hues would shift.
+        # Near black and white, sRGB cannot show the full chroma of the dye; outside the gamut, hues would shift.
         darkest, brightest = np.maximum(goal[..., 0], 1), np.maximum(100 - goal[..., 0], 1)
         room = np.minimum(lightness / darkest, (100 - lightness) / brightest).clip(0, 1) ** GAMUT_FALL_OFF
         for channel in (1, 2):
@@ -155,7 +155,7 @@ def _tint(photo: np.ndarray, opacity: np.ndarray, dye: Dye, out: np.ndarray) -> 
 
 
 def _bleach(photo: np.ndarray, opacity: np.ndarray, dye: Dye, out: np.ndarray) -> None:
-    """Lightness, hue and chroma become the dye's; each strand keeps its place among the others."""
+    """Change lightness, hue and chroma to those of the dye; lighter strands stay lighter than the others."""
     plan = _measure(photo, opacity, dye)
     steepest = max(float(np.diff(curve).max()) for curve in plan.curves) * (LEVELS - 1) / 100
     overlap = 2 * NOISE_RADIUS if steepest > STEEP else 0
@@ -180,7 +180,7 @@ def _bleach(photo: np.ndarray, opacity: np.ndarray, dye: Dye, out: np.ndarray) -
 
 
 def _measure(photo: np.ndarray, opacity: np.ndarray, dye: Dye) -> _Plan:
-    """Measure the hair on a reduced picture and plan the dye."""
+    """Measure the hair on a reduced image and plan the dye."""
     small, cover = _reduced(photo, opacity)
     side = max(cover.shape)
     lightness = cv2.cvtColor(small.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)[..., 0]
@@ -243,7 +243,7 @@ def _reduced(photo: np.ndarray, opacity: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def _second_color(photo: np.ndarray, opacity: np.ndarray, dye: Dye) -> np.ndarray:
-    """Share of the second colour, float32 (H, W): towards the tips, or in highlights."""
+    """The fraction of the second colour, float32 (H, W): towards the tips, or in highlights."""
     along = roots_to_tips(opacity)
     lightness = cv2.cvtColor(photo.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)[..., 0]
     ranks = strand_ranks(lightness, opacity, along)
@@ -256,7 +256,7 @@ def _second_color(photo: np.ndarray, opacity: np.ndarray, dye: Dye) -> np.ndarra
 
 
 def _nearby_color(photo: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """The mean colour around each pixel of what has weight, float32 (H, W, 3); far from that, of what is nearest."""
+    """The weighted mean colour around each pixel, float32 (H, W, 3); far from all weight, the nearest colour."""
     photo = photo.astype(np.float32)
     sigmas = [blur * max(weight.shape) + 0.3 for blur in COLOR_BLURS]
     color = smooth_within(photo, weight, sigmas[0])
@@ -306,7 +306,7 @@ def _dye_lightness(
 
 
 def _look_up(table: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """`table[places]` for a table of RGB uint8; as 32-bit numbers that is ten times as fast."""
+    """`table[places]` for a table of RGB uint8; with 32-bit numbers this is ten times as fast."""
     padded = np.pad(table, ((0, 0), (0, 1))).view(np.uint32)[:, 0]
     return cv2.cvtColor(padded[places].view(np.uint8).reshape(*places.shape, 4), cv2.COLOR_RGBA2RGB)
 

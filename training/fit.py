@@ -219,9 +219,9 @@ def record(state: TrainingState, run: Path, facts: dict, row: dict, plan: Traini
     Args:
         state: is advanced to the next epoch.
         run: the run folder.
-        facts: of the model, for its `config.json`.
-        row: of `log.csv`, without `epoch`.
-        plan: of the training.
+        facts: metadata of the model, for its `config.json`.
+        row: row of `log.csv`, without `epoch`.
+        plan: settings of the training.
         log: of the first process; None in the others, which write nothing.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What is said when memory, shared memory or files run out: one line with the way out."""
+"""Messages for when memory, shared memory or open files run out: one line that says what to do."""
 
 import re
 
@@ -32,10 +32,10 @@ SHORTAGES = (
 
 
 def shortage(error: BaseException) -> str | None:
-    """What to tell the user of an error, one line; None for an error of another kind.
+    """A one-line message for the user about an error of this kind; None for other errors.
 
     Args:
-        error: also one of a process that loads photos, whose message ends with the process's own.
+        error: may come from a process that loads photos; then its message ends with that of the original error.
     """
     if error.__cause__ is not None and (message := shortage(error.__cause__)):  # it says more, as for a killed worker
         return message

@@ -1,4 +1,4 @@
-"""What a run takes of its data sets: how often the photos of each are drawn, and which photos are left out."""
+"""Weights of data sets (`--data_dir DIR:0.3`) and photos to leave out (`--exclude`)."""
 
 import csv
 import math
@@ -17,13 +17,13 @@ COLUMNS = ("photo", "path", "image", "file", "file_name", "filename", "name")  #
 
 
 def source_of(text: str) -> tuple[Path, float]:
-    """A data set as `--data_dir` names it: its folder, and how often its photos are drawn, 1 for once an epoch.
+    """Split a value of `--data_dir` into the folder and its weight: how often an epoch uses each photo, 1 by default.
 
-    A number after a colon is the weight: `street:0.3`. A folder of that very name comes first, and the colon of a
-    drive, as in `C:\\data`, is followed by no number.
+    A number after a colon is the weight: `street:0.3`. If there is a folder with exactly this name, it is used. The
+    colon of a drive, as in `C:\\data`, is not followed by a number.
 
     Raises:
-        UserError: a weight that is not above 0.
+        UserError: the weight is not above 0.
     """
     folder, colon, number = text.rpartition(":")
     if not colon or not folder or Path(text).exists():
@@ -33,14 +33,14 @@ def source_of(text: str) -> tuple[Path, float]:
     except ValueError:
         return Path(text), 1.0
     if not 0 < weight < math.inf:
-        raise UserError(f"--data_dir {text}: the weight {number} must be above 0; leave the folder out for none")
+        raise UserError(f"--data_dir {text}: the weight {number} must be above 0; or leave out this folder")
     return Path(folder), weight
 
 
 def read_names(file: Path) -> list[str]:
-    """The photos that a file names: the lines of a text, or a column of a CSV, the first unless its heading says more.
+    """The photos that a file names: the lines of a text file, or a column of a CSV file (see COLUMNS; else the first).
 
-    Empty lines and those that begin with # do not count. Raises UserError for a file that cannot be read or is empty.
+    Empty lines and those that begin with # are ignored. Raises UserError if the file cannot be read or is empty.
     """
     try:
         lines = file.read_bytes().decode("utf-8-sig", errors="surrogateescape").splitlines()
@@ -57,22 +57,22 @@ def read_names(file: Path) -> list[str]:
         lines = [row[column or 0] for row in rows if len(row) > (column or 0)]
     names = [line.strip() for line in lines if line.strip()]
     if not names:
-        raise UserError(f"--exclude {file}: names no photos; list one a line")
+        raise UserError(f"--exclude {file}: names no photos; list one per line")
     return names
 
 
 def excluded_rows(indexes: Sequence, file: Path) -> list[np.ndarray]:
-    """The rows that a file of `read_names` means, of each data set.
+    """The rows of each data set that are named in a file, see `read_names`.
 
-    A photo is named by its number, with or without zeros before it, or by its name, with or without suffix, and with as
-    many of its folders as tell it from others. Names that mean no photo are counted in one line on standard error.
+    A photo is named by its number, with or without leading zeros, or by its name, with or without suffix, and with as
+    many folders as needed to tell it from others. A line on standard error says how many names match no photo.
 
     Args:
-        indexes: as `dataset.open_data` returns them.
+        indexes: from `dataset.open_data`.
         file: names the photos.
 
     Raises:
-        UserError: a file that cannot be read, or none of whose names is that of a photo.
+        UserError: the file cannot be read, or none of its names matches a photo.
     """
     names = read_names(file)
     by_key: dict[str, list[PurePosixPath]] = defaultdict(list)
@@ -88,19 +88,19 @@ def excluded_rows(indexes: Sequence, file: Path) -> list[np.ndarray]:
         rows.append(np.array([row for row, meant in found if meant], np.int64))
     unknown = [str(path) for paths in by_key.values() for path in paths if path not in used]
     if not used:
-        raise UserError(f"--exclude {file}: {unknown[0]} and its other names are no photos of --data_dir")
+        raise UserError(f"--exclude {file}: none of its names matches a photo of --data_dir, such as {unknown[0]}")
     if unknown:
-        print(f"--exclude {file}: {len(unknown)} names are no photos here, such as {unknown[0]}", file=sys.stderr)
+        print(f"--exclude {file}: {len(unknown)} names match no photo, such as {unknown[0]}", file=sys.stderr)
     return rows
 
 
 def _key(stem: str) -> str:
-    """What names of the same photo have in common: 00481 and 481 are the same number."""
+    """A key that is equal for different names of the same photo, such as 00481 and 481."""
     return str(int(stem)) if stem.isdecimal() else stem
 
 
 def _meant(photo: Path, names: Iterable[PurePosixPath]) -> list[PurePosixPath]:
-    """Those of the names that are the end of the photo's path."""
+    """The names that match the end of the photo's path."""
     names = list(names)
     if not names:
         return []

@@ -1,4 +1,4 @@
-"""Requests to stop a training: Ctrl-C; SLURM, systemd, Docker and `timeout`; a terminal that is closed."""
+"""Requests to stop a training: Ctrl-C, signals of SLURM, systemd, Docker and `timeout`, and a closed terminal."""
 
 import contextlib
 import errno
@@ -13,7 +13,7 @@ READER_GONE = (errno.EPIPE, errno.EIO)  # of a pipe, of a terminal
 
 
 def handle_stops(handler: Callable | int) -> None:
-    """Set the handler of all requests to stop, except for those that are ignored, as with `nohup`."""
+    """Set the handler of all stop signals, except those that are ignored, as with `nohup`."""
     for kind in STOP_SIGNALS:
         if signal.getsignal(kind) != signal.SIG_IGN:
             signal.signal(kind, handler)
@@ -21,7 +21,7 @@ def handle_stops(handler: Callable | int) -> None:
 
 @contextlib.contextmanager
 def imports() -> Iterator[None]:
-    """Let Ctrl-C end the process without a word while packages are imported, which would print traces of their own."""
+    """Let Ctrl-C end the process silently while packages are imported; they would print tracebacks."""
     before = signal.getsignal(signal.SIGINT)
     if before != signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -31,15 +31,15 @@ def imports() -> Iterator[None]:
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """Let every request to stop end what is done within by a KeyboardInterrupt of (signal, line to print).
+    """Turn every request to stop into a KeyboardInterrupt with (signal, line to print).
 
-    So does an error that the request causes in a library. Between steps `checkpoint.CheckpointTimer` takes over.
+    The same happens if the request causes an error in a library. During steps, `checkpoint.CheckpointTimer` takes over.
     """
     stopped_by: list[int] = []
 
     def stop(number: int, _: object) -> None:
         stopped_by.append(number)
-        handle_stops(signal.SIG_IGN)  # the end is near; timeout(1), torchrun and impatient users send several
+        handle_stops(signal.SIG_IGN)  # already stopping; timeout(1), torchrun and users may send several signals
         raise KeyboardInterrupt(number, "stopped before the first step" if os.environ.get("RANK", "0") == "0" else "")
 
     handlers = {kind: signal.getsignal(kind) for kind in STOP_SIGNALS}
@@ -58,7 +58,7 @@ def stoppable() -> Iterator[None]:
 
 
 class _LastingStream:
-    """An output that may lose its reader, as `| tee` ends with the same Ctrl-C: it is silent then, and asks to stop."""
+    """An output whose reader may end, as `| tee` does with the same Ctrl-C: then it is silent and requests a stop."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream

@@ -1,4 +1,4 @@
-"""Processes that load photos for a training: how they start and end, and what is said when one fails."""
+"""Processes that load photos for training: start and end them, and report their errors."""
 
 import contextlib
 import errno
@@ -21,19 +21,19 @@ from utils import keep_freed_memory
 
 
 class WorkerLoader(DataLoader):
-    """A DataLoader whose workers outlive every request to stop, also when it reaches the whole process group.
+    """A DataLoader whose workers ignore requests to stop, even if these reach the whole process group.
 
-    The training alone decides when to stop, and its workers end with it, even if it is killed.
+    Only the training process decides when to stop. Its workers end with it, even if it is killed.
     """
 
     def __iter__(self) -> Any:
         if self.num_workers:
             _end_workers_of(os.getpid())
         try:
-            with _blocked_signals():  # workers inherit this, and the training gets its signals when they have started
+            with _blocked_signals():  # workers inherit this; the training gets its signals after they have started
                 return super().__iter__()
         except OSError as error:
-            if error.errno == errno.ENOSPC:  # queues need shared memory, and the error does not say so
+            if error.errno == errno.ENOSPC:  # queues need shared memory; the error does not say so
                 raise RuntimeError("shared memory: No space left on device") from error
             raise
 
@@ -51,8 +51,8 @@ def _blocked_signals() -> Iterator[None]:
 
 
 def start_worker(_: int) -> None:
-    """What each worker does first (`worker_init_fn`)."""
-    for kind in STOP_SIGNALS:  # where they are not blocked, and instead of PyTorch's own handler
+    """Initialise a worker (`worker_init_fn`)."""
+    for kind in STOP_SIGNALS:  # in case they are not blocked, and to replace PyTorch's own handler
         signal.signal(kind, signal.SIG_IGN)
     threading.Thread(target=_end_with_training, daemon=True).start()
     keep_freed_memory()
@@ -60,9 +60,9 @@ def start_worker(_: int) -> None:
 
 
 def _end_with_training() -> None:
-    """End this process when the training's is gone, even if killed.
+    """End this process when the training process has ended, even if it was killed.
 
-    PyTorch's workers look at their parent, which under `forkserver` (Python 3.14's default) outlives the training.
+    PyTorch's workers watch their parent, but under `forkserver` (default of Python 3.14) that outlives the training.
     """
     training = multiprocessing.parent_process()
     if training is not None:
@@ -72,9 +72,9 @@ def _end_with_training() -> None:
 
 @functools.cache
 def _end_workers_of(process: int) -> None:
-    """Let workers that are still there be killed at the end of this process, once for each that has any.
+    """Kill remaining workers at the end of this process; registered once per process.
 
-    Without it multiprocessing would send them SIGTERM, which they ignore, and wait.
+    Otherwise multiprocessing would send them SIGTERM, which they ignore, and would wait.
     """
     util.Finalize(None, _end_workers, exitpriority=100)
 
@@ -89,10 +89,10 @@ def _end_workers() -> None:
 
 @contextlib.contextmanager
 def worker_errors() -> Iterator[None]:
-    """Turn errors of the processes that load photos, and of memory that runs out, into a UserError of one line.
+    """Turn errors of processes that load photos, and out-of-memory errors, into a one-line UserError.
 
-    PyTorch raises the worker's own error with the worker's trace before the message, and a RuntimeError, at any moment,
-    for a worker that was killed.
+    PyTorch raises the error of the worker with the worker's traceback before the message. If a worker was killed, it
+    raises a RuntimeError, at any moment.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""The HTTP interface: a photo in, one result out, with the limits and the messages of the page. Needs no Gradio."""
+"""The HTTP interface: one photo in, one result out, with the limits and messages of the page. Does not need Gradio."""
 
 import json
 import re
@@ -31,20 +31,21 @@ from web.uploads import MAX_BYTES, check_size, read_upload
 from web.visitors import MAX_PIXELS, Prediction, Turns, UserMessage
 
 STATUS = {"no_photo": 400, "big_file": 413, "large": 413, "unreadable": 415, "busy": 503}  # of messages; else 422
-RETRY_AFTER = "5"  # seconds after which a client may ask again where too many photos are waiting
+RETRY_AFTER = "5"  # seconds after which a client may try again if too many photos are waiting
 MEDIA_TYPES = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp", "json": "application/json"}
 ACCEPTED = re.compile(r"([\w.+-]+/[\w.+-]+)\s*(?:;\s*q=(\d(?:\.\d+)?))?")  # a media type and its weight
-FORM = "application/x-www-form-urlencoded"  # what `curl --data-binary` says of any body
+FORM = "application/x-www-form-urlencoded"  # `curl --data-binary` sends this type with any body
 ROOM_FOR_FORM = 2**16  # bytes around the photo in a multipart body
 LONGEST_NAME = 60  # characters of an upload's file name that are kept
 CHOICES = {"save": tuple(KINDS), "format": (*FORMATS, "json")}
 NO_STORE = {"Cache-Control": "no-store"}
 DOCS = "/api/docs"
-SUMMARY = f"""Send a photo as the only file of a multipart form, or as the body itself. One of up to
-{MAX_PIXELS // 1_000_000} megapixels and {MAX_BYTES // 2**20} MB is taken, in any format that the command line reads.
+SUMMARY = f"""Send a photo as the only file of a multipart form, or as the request body. It may have up to
+{MAX_PIXELS // 1_000_000} megapixels and {MAX_BYTES // 2**20} MB, in any format that the command line reads.
 
-The answer is a picture, or JSON with `format=json` or `Accept: application/json`. The header `X-Hair-Notes` is a JSON
-list of remarks on how the photo was read. Errors are `{{"error": "…"}}`, in English or Korean by `Accept-Language`.
+The response is an image, or JSON with `format=json` or `Accept: application/json`. The header `X-Hair-Notes` is a JSON
+list of notes on how the photo was read. Errors are `{{"error": "…"}}`, in English or Korean depending on the header
+`Accept-Language`.
 """
 
 
@@ -53,23 +54,26 @@ class Options(BaseModel, frozen=True, extra="forbid"):
 
     save: str | None = Field(
         None,
-        description=f"kind of result: {', '.join(KINDS)} (default: overlay, or json where JSON is wanted)",
+        description=f"kind of result: {', '.join(KINDS)} (default: overlay, or json if the format is json)",
         json_schema_extra={"enum": list(KINDS)},
     )
     format: str | None = Field(
         None,
-        description="png, jpg or webp for pictures, as for `--format`; json (default: by the header Accept, or png)",
+        description="png, jpg or webp for images, as `--format`; or json (default: from the header Accept, else png)",
         json_schema_extra={"enum": [*FORMATS, "json"]},
     )
     quality: int = Field(QUALITY, ge=1, le=100, description="of JPEG and WebP")
     color: list[str] = Field(
         ["auburn"],
         max_length=2,
-        description=f"of the dye: {', '.join(HAIR_COLORS)}, a CSS colour or %23rrggbb; two for an ombré",
+        description=f"dye colour: {', '.join(HAIR_COLORS)}, a CSS colour or %23rrggbb; two for an ombré",
     )
-    bleach: bool = Field(True, description="make hair as light or dark as the dye; dark hair stays dark without")
+    bleach: bool = Field(True, description="make hair as light or dark as the dye; without it, dark hair stays dark")
     highlights: float | None = Field(
-        None, ge=0, le=1, description="dye this share of the strands in the second colour, or lighter if there is one"
+        None,
+        ge=0,
+        le=1,
+        description="highlight this fraction of the strands: in the second colour, or lighter if there is one",
     )
     background: str | None = Field(
         None, description="what alpha shows behind the hair: a CSS colour, %23rrggbb or blur (default: nothing)"
@@ -77,13 +81,13 @@ class Options(BaseModel, frozen=True, extra="forbid"):
     strength: float = Field(1, ge=0, le=1, description="of the dye")
     opacity: float = Field(0.45, ge=0, le=1, description="of the overlay's tint")
     threshold: float | None = Field(
-        None, gt=0, lt=1, description="probability from which a pixel is hair (default: that of the weights)"
+        None, gt=0, lt=1, description="probability from which a pixel counts as hair (default: that of the weights)"
     )
     refine: bool = Field(False, description="refine edges with a guided filter")
     tta: bool = Field(False, description="average over the mirror image and three sizes; six times slower")
     multi_scale: bool = Field(True, description="look closer where small heads are suspected")
-    max_pixels: int | None = Field(None, ge=1, description="process larger photos at 1/2, 1/3, 1/4 … of their size")
-    keep_exif: bool = Field(False, description="copy the photo's EXIF to the picture, without place and serial numbers")
+    max_pixels: int | None = Field(None, ge=1, description="reduce larger photos to 1/2, 1/3, 1/4 … of their size")
+    keep_exif: bool = Field(False, description="copy the photo's EXIF data, without location and serial numbers")
 
     @field_validator("save", "format")
     @classmethod
@@ -111,11 +115,11 @@ class Options(BaseModel, frozen=True, extra="forbid"):
         return value
 
     def results(self, default_threshold: float, accept: str) -> Results:
-        """What to make of the photo, of one kind. Raises UserError for what there cannot be.
+        """The one kind of result to make. Raises UserError for invalid combinations.
 
         Args:
-            default_threshold: that of the weights.
-            accept: the request's header.
+            default_threshold: threshold of the weights.
+            accept: header `Accept` of the request.
         """
         wanted = self.format or preferred_format(accept)
         kind = self.save or ("json" if wanted == "json" else "overlay")
@@ -132,13 +136,13 @@ class Options(BaseModel, frozen=True, extra="forbid"):
 
 
 class Problem(BaseModel):
-    """What a client gets instead of a result."""
+    """The error response."""
 
     error: str
 
 
 def preferred_format(accept: str) -> str | None:
-    """The name in MEDIA_TYPES of what the header `Accept` names with the most weight; None where it names none."""
+    """The name in MEDIA_TYPES of the type with the highest weight in the header `Accept`; None if it has none."""
     formats = {media_type: name for name, media_type in MEDIA_TYPES.items()}
     weights = {formats[kind]: float(weight or 1) for kind, weight in ACCEPTED.findall(accept) if kind in formats}
     best = max(weights, key=weights.__getitem__, default=None)
@@ -146,7 +150,7 @@ def preferred_format(accept: str) -> str | None:
 
 
 def attachment(name: str) -> dict[str, str]:
-    """Headers of an answer that a browser saves under this name."""
+    """Response headers that make a browser save the file under this name."""
     return {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(name)}", **NO_STORE}
 
 
@@ -183,7 +187,7 @@ class LimitedRoute(APIRoute):
 async def receive_photo(
     request: Request, photo: Annotated[UploadFile | None, File(description="the photo")] = None
 ) -> AsyncIterator[Path]:
-    """The photo of a request as a file, which is deleted after the answer. Raises UserMessage where there is none."""
+    """The photo of a request as a file, which is deleted after the response. Raises UserMessage if there is none."""
     form = await request.form()
     upload = next((value for value in form.values() if isinstance(value, FormFile)), None)  # whatever its field's name
     name = re.sub(r"[\x00-\x1f]", "", re.split(r"[/\\]", (upload and upload.filename) or "")[-1])
@@ -237,7 +241,7 @@ class RootPath:
 
 
 def _answer(upload: Path, prediction: Prediction, refine: bool, results: Results, language: str) -> Response:
-    """A prediction's only kind of result. Raises UserError for a picture too large for its format."""
+    """The one result of a prediction. Raises UserError if an image is too large for its format."""
     kind, photo, notes = results.kinds[0], prediction.photo, list(prediction.photo.notes)
     probabilities = prediction.probabilities(refine)
     exif = read_exif(upload) if results.keep_exif and kind in PICTURES else b""
@@ -261,12 +265,12 @@ def _tell_visitor(request: Request, error: Exception) -> Response:
 
 
 def _tell_user(request: Request, error: Exception) -> Response:
-    """A UserError; what it calls a flag is a parameter here."""
+    """The response to a UserError; flags in its message are named as parameters."""
     return JSONResponse({"error": without_dashes(str(error))}, 422)
 
 
 def _tell_what_is_invalid(request: Request, error: Exception) -> Response:
-    """What is wrong with the query."""
+    """The response to an invalid query."""
     assert isinstance(error, RequestValidationError)
     lines = []
     for item in error.errors():
@@ -286,7 +290,7 @@ def _tell_http(request: Request, error: Exception) -> Response:
 
 
 def without_dashes(text: str) -> str:
-    """A message about flags as one about parameters."""
+    """Turn a message about flags into one about parameters."""
     return re.sub(r"--(?=\w)", "", text)
 
 
@@ -299,10 +303,10 @@ def build_api(
     """`POST /api/hair`, and its documentation at `/api/docs`.
 
     Args:
-        segmenter: as `hair.HairSegmenter`, from a backend and options; keeps those that it has made.
-        turns: at the network, which the page shares.
-        root_path: where clients find the server behind a proxy, such as `/hair` or `https://example.com/hair`.
-        is_alone: there is no page; `/` leads to the documentation.
+        segmenter: returns a `hair.HairSegmenter` for a backend and options; caches them.
+        turns: the queue, shared with the page.
+        root_path: where clients reach the server behind a proxy, such as `/hair` or `https://example.com/hair`.
+        is_alone: there is no page; `/` redirects to the documentation.
     """
     server = FastAPIOffline(
         docs_url=DOCS,

@@ -1,4 +1,4 @@
-"""The page: its components, and what happens when a visitor uses them."""
+"""The page: its components and events."""
 
 import base64
 import hashlib
@@ -49,15 +49,15 @@ CSS = """
 
 
 class Controls(BaseModel, frozen=True):
-    """The settings of the Photo tab. They are also the query of a picture's address.
+    """The settings of the Photo tab. They are also the query part of a picture's URL.
 
     Attributes:
-        threshold: probability from which a pixel is hair, between 0 and 1.
-        color: of the dye, `#rrggbb`.
-        opacity: of the overlay's tint, 0 to 1.
-        strength: of the dye, 0 to 1.
+        threshold: probability from which a pixel counts as hair, between 0 and 1.
+        color: dye colour, `#rrggbb`.
+        opacity: opacity of the overlay's tint, 0 to 1.
+        strength: strength of the dye, 0 to 1.
         bleach: whether hair becomes as light or dark as the dye.
-        refine: whether edges are refined by a guided filter.
+        refine: whether edges are refined with a guided filter.
     """
 
     threshold: float = Field(gt=0, lt=1)
@@ -74,7 +74,7 @@ class Controls(BaseModel, frozen=True):
 
 
 def hex_color(value: str) -> str:
-    """What Gradio's colour picker gives, `#rrggbb` or `rgba(12.3, 4.5, 6.7, 1)`, as `#rrggbb`."""
+    """Convert a value of Gradio's colour picker, `#rrggbb` or `rgba(12.3, 4.5, 6.7, 1)`, to `#rrggbb`."""
     if value.startswith("rgb"):
         red, green, blue = (round(float(part)) for part in value[value.index("(") + 1 : -1].split(",")[:3])
         return f"#{red:02x}{green:02x}{blue:02x}"
@@ -82,7 +82,7 @@ def hex_color(value: str) -> str:
 
 
 def session_of(request: gr.Request) -> str:
-    """The visitor's name in the ResultStore: a hash, since clients make up their session and could name a path."""
+    """The visitor's name in the ResultStore: a hash, because clients choose their session and could use a path."""
     return hashlib.sha256((request.session_hash or "").encode()).hexdigest()
 
 
@@ -100,12 +100,12 @@ def status_html(text: str) -> str:
 
 
 def notes_html(name: str, notes: Sequence[str], language: str) -> str:
-    """Remarks on how a photo was read."""
+    """Notes on how a photo was read."""
     return "".join(status_html(f"{name}: {translate_note(note, language)}") for note in notes)
 
 
 def image_html(image: np.ndarray, alt: str) -> str:
-    """An image whose data are part of the HTML, so that no file of it is written. Grey, RGB or RGBA uint8."""
+    """An image that is embedded in the HTML, so that no file is written. Grey, RGB or RGBA uint8."""
     image = on_checkerboard(image) if image.ndim == 3 and image.shape[2] == 4 else image
     data = base64.b64encode(encode_picture(image, ".jpg")).decode()
     return f'<img alt="{html.escape(alt)}" src="data:image/jpeg;base64,{data}">'
@@ -125,7 +125,7 @@ def on_checkerboard(cut_out: np.ndarray) -> np.ndarray:
 
 
 def summary_html(prediction: Prediction, controls: Controls, language: str) -> str:
-    """How much of the photo is hair, of which colour, and remarks on how the photo was read."""
+    """How much of the photo is hair, its colour, and notes on how the photo was read."""
     mask = prediction.probabilities(controls.refine) >= controls.threshold
     facts = describe(prediction.name, prediction.photo.pixels, mask)
     notes = notes_html(prediction.name, prediction.photo.notes, language)
@@ -145,7 +145,7 @@ def preview(photo: Photo, size: tuple[int, int]) -> Photo:
 
 
 def pictures_html(prediction: Prediction, controls: Controls, language: str, address: str) -> str:
-    """A slider between the photo and its dyed hair, then each kind of picture with its download from `address`."""
+    """A slider between the photo and the dyed photo, then each kind of result with a download button."""
     text = TEXTS[language]
     height, width = prediction.photo.pixels.shape[:2]
     scale = min(1, PREVIEW_SIDE / max(height, width))
@@ -173,17 +173,17 @@ def pictures_html(prediction: Prediction, controls: Controls, language: str, add
 
 
 class Page:
-    """The page's events, one method each.
+    """The events of the page, one method each.
 
     Args:
-        segmenter: as `hair.HairSegmenter`, from a backend; keeps those that it has made.
-        folder: for uploads (in `inbox`, which Gradio must be told) and results; the caller deletes it.
-        root_path: where visitors find the page, such as `/hair` behind a proxy; empty if that is the root.
+        segmenter: returns a `hair.HairSegmenter` for a backend; caches them.
+        folder: for uploads (in `inbox`, which must be passed to Gradio) and results; the caller deletes it.
+        root_path: where visitors open the page, such as `/hair` behind a proxy; empty for the root.
     """
 
     def __init__(self, segmenter: Callable[..., HairSegmenter], folder: Path, root_path: str = "") -> None:
         self.inbox = folder / "uploads"
-        self.inbox.mkdir(parents=True)  # Gradio makes it with the first upload, but needs it earlier
+        self.inbox.mkdir(parents=True)  # Gradio creates it with the first upload, but needs it earlier
         self.store = ResultStore(folder / "results", self.inbox, MAX_STORED)
         self.segmenter = segmenter
         self.turns = Turns()
@@ -192,7 +192,7 @@ class Page:
     def predict(self, key: PredictionKey) -> Prediction:
         """The prediction for a photo; the network runs only if it is not stored. Raises UserMessage.
 
-        Call it in turn, see `Turns`.
+        Call it only while holding a turn, see `Turns`.
         """
         prediction = self.store.get(key)
         if prediction is None:
@@ -208,7 +208,7 @@ class Page:
         return prediction
 
     def address(self, place: str) -> str:
-        """Where visitors find a place beside the page."""
+        """The URL of a path on this server, for visitors."""
         return f"{self.root_path}/{place}" if self.root_path else place
 
     def show(  # noqa: PLR0913 (Gradio passes each control's value as an argument of its own)
@@ -255,7 +255,7 @@ class Page:
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 (how Gradio knows to pass one)
     ) -> str:
-        """Photos and zip files to a zip file of results. Returns HTML."""
+        """Process photos and zip files into a zip file of results. Returns HTML."""
         language, session = choose_language(request.headers), session_of(request)
         text = TEXTS[language]
         self.note_uploads(files, request)
@@ -300,7 +300,7 @@ class Page:
         request: gr.Request,
         progress: gr.Progress = gr.Progress(track_tqdm=True),  # noqa: B008 (follows the bar of segment_video)
     ) -> str:
-        """A short video to a video of its hair. Returns HTML."""
+        """Process a short video. Returns HTML."""
         language, session = choose_language(request.headers), session_of(request)
         if file is None:
             return alert_html(UserMessage("no_video"), language)
@@ -319,7 +319,7 @@ class Page:
         return status_html(text["video_ready"]) + player + link_html(address, f"{text['download']} (MP4)")
 
     def note_uploads(self, files: str | list[str] | None, request: gr.Request) -> None:
-        """Note uploaded files when they arrive: the visitor may leave without using them."""
+        """Register uploaded files when they arrive: the visitor may leave without using them."""
         for file in [files] if isinstance(files, str) else files or []:
             self.store.note_upload(session_of(request), Path(file))
 
@@ -329,8 +329,8 @@ class Page:
 
 
 def zip_files(folder: Path, archive: Path) -> int:
-    """Move the files of a folder into a zip file. Returns their number; where it is 0, no zip file is written."""
-    files = sorted(folder.glob("*"))  # unlike iterdir, none of a folder that is gone because its visitor left
+    """Move the files of a folder into a zip file. Returns their number; if it is 0, no zip file is written."""
+    files = sorted(folder.glob("*"))  # unlike iterdir, empty if the folder is gone because its visitor left
     if files:
         with zipfile.ZipFile(archive, "w") as target:  # uncompressed: PNGs do not shrink further
             for path in files:
@@ -343,7 +343,7 @@ def is_long(reader: VideoReader) -> bool:
     """Whether a video is longer than MAX_SECONDS."""
     if reader.total:
         return reader.total > MAX_SECONDS * reader.rate
-    # A browser's recording does not state its length.
+    # Recordings of browsers do not state their length.
     return any(time > MAX_SECONDS for _, time in reader)
 
 
@@ -351,7 +351,7 @@ def is_long(reader: VideoReader) -> bool:
 
 
 def build_i18n() -> gr.I18n:
-    """The page's texts for Gradio; the labels of uploads state their limits."""
+    """The texts of the page for Gradio; upload labels state their limits."""
     megabytes = MAX_UPLOAD // 2**20
     limits = {
         "photo": {"megapixels": MAX_PIXELS // 1_000_000, "megabytes": MAX_BYTES // 2**20},
@@ -428,7 +428,7 @@ def _photo_tab(page: Page, say: gr.I18n) -> tuple[gr.Image, list[gr.Component]]:
 
 
 def _uploaded_path(payload: Any) -> str | None:
-    """Instead of `gr.Image.preprocess`, which would decode the file and report a bad one in words of its own."""
+    """Replaces `gr.Image.preprocess`, which would decode the file and report errors with its own messages."""
     return payload.path if payload else None
 
 
@@ -437,7 +437,7 @@ def _same(value: str) -> str:
 
 
 def _batch_tab(page: Page, say: gr.I18n, shared: list[gr.Component]) -> gr.File:
-    """The tab for many photos; `shared` are the controls that it takes from the Photo tab. Returns its files."""
+    """The tab for many photos; `shared` are controls of the Photo tab that it uses. Returns its files."""
     gr.Markdown(say("shared"))
     files = gr.File(label=say("files"), file_count="multiple", file_types=["image", ".zip"], elem_id="files")
     kinds = gr.CheckboxGroup([(say(kind), kind) for kind in KINDS], value=["overlay", "mask"], label=say("kinds"))

@@ -1,4 +1,4 @@
-"""The server of the page: its addresses, beside those of the HTTP interface."""
+"""The server: the routes of the page, in addition to those of the HTTP interface."""
 
 from pathlib import Path
 from typing import Annotated
@@ -49,8 +49,8 @@ def _gone(request: Request) -> HTTPException:
 
 
 def _mount_page(server: FastAPI, blocks: gr.Blocks, root_path: str) -> FastAPI:
-    # Gradio refuses paths that clients name, other than uploads, only after `launch`, which a mounted page never calls.
-    # Without this line clients could read any picture on this machine. There is no public way (Gradio 6.31,
+    # Gradio rejects file paths from clients, except uploads, only after `launch`, which a mounted page never calls.
+    # Without this line, clients could read any image on this machine. There is no public API for it (Gradio 6.31,
     # `_check_allowed`).
     blocks.has_launched = True
     theme = gr.themes.Default(font=("system-ui", "sans-serif"), font_mono=("ui-monospace", "monospace"))

@@ -33,7 +33,7 @@ TEXTS = {
         "recolor": "dyed hair",
         "palette": "all preset colours",
         "contour": "polygons (COCO)",
-        "rle": "every pixel (COCO RLE)",
+        "rle": "exact mask (COCO RLE)",
         "json": "measurements (JSON)",
         "shared": "The dye colour, bleach and the threshold are those of the Photo tab.",
         "summary": "Hair covers {share} of the photo. Its colour is {name}.",
@@ -48,7 +48,7 @@ TEXTS = {
         "large": "{name}: the photo has {megapixels} megapixels; the limit is {most}.",
         "big_file": "{name}: the file is larger than the limit of {most} MB.",
         "unreadable": "{name}: this file cannot be read as a photo.",
-        "damaged": "{name}: this photo is damaged or incomplete, or of a kind that cannot be read.",
+        "damaged": "{name}: this photo is damaged, incomplete or of a type that cannot be read.",
         "not_saved": "{name}: the result could not be saved. Is the disk of the server full?",
         "others": "Files in the ZIP that are not photos and were skipped: {count} ({kinds}).",
         "busy": "Too many photos are being processed at the moment. Please try again in a few seconds.",
@@ -72,10 +72,10 @@ TEXTS = {
         "tab_video": "동영상",
         "photo": "내 사진 ({megapixels}메가픽셀, {megabytes} MB 이하)",
         "examples": "예시 사진",
-        "color": "염색 색상",
+        "color": "염색할 색",
         "presets": "색상 프리셋",
         "strength": "염색 강도",
-        "bleach": "탈색: 머리카락의 밝기도 염색 색상에 맞추기",
+        "bleach": "탈색: 머리카락의 밝기도 염색할 색에 맞추기",
         "opacity": "오버레이 불투명도",
         "threshold": "임계값 (낮을수록 더 넓게)",
         "refine": "가이드 필터로 가장자리 다듬기",
@@ -91,9 +91,9 @@ TEXTS = {
         "recolor": "염색 결과",
         "palette": "모든 프리셋 색상",
         "contour": "폴리곤 (COCO)",
-        "rle": "모든 픽셀 (COCO RLE)",
+        "rle": "정확한 마스크 (COCO RLE)",
         "json": "측정값 (JSON)",
-        "shared": "염색 색상, 탈색, 임계값은 사진 탭의 설정을 따릅니다.",
+        "shared": "염색할 색, 탈색, 임계값은 사진 탭의 설정을 따릅니다.",
         "summary": "머리카락이 사진의 {share}를 차지합니다. 색상은 {name}입니다.",
         "none": "머리카락을 찾지 못했습니다.",
         "before": "원본 사진",
@@ -144,7 +144,7 @@ KOREAN_COLORS = {
     "green": "초록색",
 }
 
-# What hair says about how it read a photo, in Korean.
+# Notes of `hair` on how a photo was read, in Korean.
 KOREAN_NOTES = {
     r"is animated; only the first frame was read": "애니메이션입니다. 첫 번째 장면만 읽었습니다.",
     r"has several pages; only the first was read": "여러 쪽짜리 파일입니다. 첫 쪽만 읽었습니다.",
@@ -172,7 +172,7 @@ def translate_color(name: str, language: str) -> str:
 
 
 def translate_note(note: str, language: str) -> str:
-    """A remark of `hair.photos.Photo.notes` in the page's language; in English where there is no translation."""
+    """A note from `hair.photos.Photo.notes` in the page's language; in English if there is no translation."""
     if language == "ko":
         for pattern, korean in KOREAN_NOTES.items():
             if found := re.fullmatch(pattern, note):

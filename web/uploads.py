@@ -1,4 +1,4 @@
-"""What visitors upload: its limits, photos, and zip files of photos."""
+"""Uploads: limits, photos, and zip files of photos."""
 
 import math
 import shutil
@@ -18,17 +18,17 @@ from web.visitors import MAX_PIXELS, UserMessage
 
 MAX_BYTES = 100 * 2**20  # of a photo's file: 50 megapixels as PNG
 MAX_SECONDS = 60  # of a video
-MAX_UPLOAD = 400 * 2**20  # bytes of a video or a zip file: 60 seconds of a telephone's 4K video
+MAX_UPLOAD = 400 * 2**20  # bytes of a video or a zip file: 60 seconds of 4K video from a phone
 MAX_PHOTOS = 500  # of a batch
 MAX_UNPACKED = 2**30  # bytes that a batch's zip files may unpack to
-MAX_DIRECTORY = 8 * 2**20  # bytes of a zip file's list of files, which takes several times that in memory
+MAX_DIRECTORY = 8 * 2**20  # bytes of a zip file's list of files, which takes several times as much in memory
 
-ZIP_END, ZIP64_END = b"PK\5\6", b"PK\6\7"  # begin the records at a zip file's end
+ZIP_END, ZIP64_END = b"PK\5\6", b"PK\6\7"  # signatures of the records at the end of a zip file
 ZIP_END_SIZE, ZIP64_END_SIZE, ZIP_COMMENT = 22, 20, 2**16  # bytes; of a comment, at most
 
 
 def check_size(path: Path) -> int:
-    """The number of pixels that a photo's file states, 0 for none. Raises UserMessage for one that is too large."""
+    """The number of pixels according to a photo's header, 0 if unknown. Raises UserMessage if it is too large."""
     if path.is_file() and path.stat().st_size > MAX_BYTES:
         raise UserMessage("big_file", name=path.name, most=MAX_BYTES // 2**20)
     height, width = photo_size(path) or (0, 0)
@@ -112,9 +112,9 @@ def unpack(uploads: list[Path], folder: Path) -> tuple[list[Path], list[UserMess
 
 
 def _check_directory(path: Path) -> None:
-    """Raise BadZipFile for a list of files that is too long. zipfile reads it whole, whatever its length.
+    """Raise BadZipFile if the list of files is too long, because zipfile would read all of it.
 
-    A zip64 has such a list, or is larger than an upload may be.
+    A zip64 file has such a list, or is larger than the limit of uploads.
     """
     with path.open("rb") as file:
         size = path.stat().st_size
@@ -139,9 +139,9 @@ def _members(archive: zipfile.ZipFile) -> Iterator[tuple[zipfile.ZipInfo, Path]]
 
 
 def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str, folder: Path) -> Path:
-    """Write a member to a new folder inside `folder`: names may repeat, within a zip file and between several.
+    """Write a member to a new folder inside `folder`, because names may repeat within and between zip files.
 
-    `name` is without the member's folders, so that nothing is written elsewhere.
+    `name` does not contain the folders of the member, so that nothing is written elsewhere.
     """
     target = Path(tempfile.mkdtemp(dir=folder)) / name
     with archive.open(member) as source, target.open("wb") as copy:

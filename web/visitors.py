@@ -1,4 +1,4 @@
-"""When it is whose turn, and what the page keeps of its visitors until they leave: photos in memory, files on disk."""
+"""The queue of photos to process, and the results stored for each visitor: predictions in memory, files on disk."""
 
 import ctypes
 import secrets
@@ -19,15 +19,15 @@ from hair.refine import refine_edges
 from web.texts import TEXTS
 
 # Limits that keep a page for several visitors within the memory of a small machine.
-MAX_PIXELS = 51_000_000  # of a photo: 8192 × 6144, which telephones call 50 megapixels
-MAX_AT_ONCE = 4  # photos that are processed; together they have at most MAX_PIXELS
-MAX_WAITING = 32  # photos that wait for their turn; each occupies one of the 40 threads that FastAPI has
+MAX_PIXELS = 51_000_000  # of a photo: 8192 × 6144, which phones call 50 megapixels
+MAX_AT_ONCE = 4  # photos that are processed at once; in total they have at most MAX_PIXELS
+MAX_WAITING = 32  # photos in the queue; each occupies one of FastAPI's 40 threads
 
 
 def return_freed_memory() -> None:
-    """Give memory that was freed back to the system. Linux with glibc only.
+    """Return freed memory to the system. Linux with glibc only.
 
-    By itself glibc keeps blocks of up to 32 MB for each thread, which add up to gigabytes (benchmarks/page.py).
+    By default, glibc keeps blocks of up to 32 MB for each thread, which add up to gigabytes (benchmarks/page.py).
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
@@ -35,11 +35,11 @@ def return_freed_memory() -> None:
 
 
 class UserMessage(Exception):  # noqa: N818 (a message for the visitor, not a fault of the program)
-    """What a visitor reads instead of a result.
+    """An error message for a visitor.
 
     Args:
-        key: of `texts.TEXTS`.
-        facts: values for the text's placeholders.
+        key: key in `texts.TEXTS`.
+        facts: values for the placeholders of the text.
     """
 
     def __init__(self, key: str, **facts: object) -> None:
@@ -52,12 +52,12 @@ class UserMessage(Exception):  # noqa: N818 (a message for the visitor, not a fa
 
 
 class Turns:
-    """Lets few photos be processed at once, in the order in which they come, and so bounds memory.
+    """A queue that limits how many photos are processed at once, to limit memory.
 
     Args:
-        at_once: photos.
-        pixels: of these photos together; a larger photo is processed alone.
-        waiting: photos that may wait for their turn.
+        at_once: largest number of photos that are processed at once.
+        pixels: largest total number of pixels of these photos; a larger photo is processed alone.
+        waiting: largest number of photos that may wait.
     """
 
     def __init__(self, at_once: int = MAX_AT_ONCE, pixels: int = MAX_PIXELS, waiting: int = MAX_WAITING) -> None:
@@ -71,8 +71,8 @@ class Turns:
         """Wait for a turn, and hold it while the block runs.
 
         Args:
-            pixels: of the photo.
-            is_patient: wait in any case; otherwise raise UserMessage where too many wait.
+            pixels: number of pixels of the photo.
+            is_patient: always wait; otherwise raise UserMessage if too many are waiting.
         """
         ticket = object()
         with self._changed:
@@ -107,16 +107,16 @@ class PredictionKey(NamedTuple):
 
 
 class Prediction:
-    """A visitor's photo and its probabilities, which every control starts from.
+    """A visitor's photo and its probabilities, from which all results are drawn.
 
     Args:
-        name: the photo's file name.
-        photo: as read.
+        name: file name of the photo.
+        photo: the photo.
         probabilities: float32 (H, W) in [0, 1].
-        img_size: longer side at which the network saw the photo, in pixels.
+        img_size: longer side of the photo at the network's input, in pixels.
 
     Attributes:
-        nbytes: memory that it takes, refined probabilities included.
+        nbytes: memory that it uses, including refined probabilities.
     """
 
     def __init__(self, name: str, photo: Photo, probabilities: np.ndarray, img_size: int) -> None:
@@ -136,14 +136,14 @@ class Prediction:
 
 
 class ResultStore:
-    """Predictions, uploads and results of all visitors. When memory runs out, the least recently used predictions go.
+    """Predictions, uploads and results of all visitors. Above the memory limit, the oldest predictions are dropped.
 
-    They can be made again from the uploads, which stay until their visitor leaves.
+    They can be computed again from the uploads, which stay until their visitor leaves.
 
     Args:
-        folder: holds a folder of results for each visitor.
+        folder: contains a folder of results for each visitor.
         inbox: the folder of all uploads.
-        max_bytes: of predictions; the newest stays in any case.
+        max_bytes: memory limit of predictions; the newest one is always kept.
     """
 
     def __init__(self, folder: Path, inbox: Path, max_bytes: int) -> None:
@@ -162,7 +162,7 @@ class ResultStore:
             return self._predictions.get(key)
 
     def put(self, key: PredictionKey, prediction: Prediction) -> None:
-        """Store a prediction as the newest, and drop the oldest ones where they exceed the memory.
+        """Store a prediction as the newest, and drop the oldest ones above the memory limit.
 
         The prediction of a visitor who left while the network ran is not stored: nothing would remove it.
         """
@@ -177,7 +177,7 @@ class ResultStore:
         return sum(prediction.nbytes for prediction in self._predictions.values())
 
     def token(self, key: PredictionKey) -> str:
-        """An unguessable part of the addresses of a prediction's pictures; of no use once the visitor has left."""
+        """An unguessable part of the URLs of a prediction's results; it is invalid after the visitor has left."""
         with self._lock:
             if key.session not in self._uploads:
                 return secrets.token_urlsafe()
@@ -189,9 +189,9 @@ class ResultStore:
             return next((key for key, known in self._tokens.items() if known == token), None)
 
     def note_upload(self, session: str, path: Path) -> None:
-        """Note that a visitor is here and uses a file; an uploaded file is deleted when they leave.
+        """Register a file that a visitor uses; an uploaded file is deleted when they leave.
 
-        Clients may name any path, and the page has example photos: files outside the inbox are never deleted.
+        Clients may send any path, and the page has example photos: files outside the inbox are never deleted.
         """
         path = path.resolve()
         with self._lock:
@@ -206,7 +206,7 @@ class ResultStore:
         return Path(tempfile.mkdtemp(dir=parent))
 
     def offer(self, path: Path) -> str:
-        """Offer a file for download. Returns the token of its address."""
+        """Offer a file for download. Returns the token in its URL."""
         token = secrets.token_urlsafe()
         with self._lock:
             self._downloads[token] = path

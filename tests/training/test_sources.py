@@ -133,9 +133,9 @@ def test_names_of_no_photo_are_counted_and_are_an_error_alone(
     file, index = tmp_path / "wrong.txt", dataset.open_folder(pairs)
     file.write_text("7.jpg\nelsewhere/3.png\n04790\n2\n")
     assert excluded_rows([index], file)[0].tolist() == [2]
-    assert "wrong.txt: 3 names are no photos here, such as 7.jpg" in capsys.readouterr().err
+    assert "wrong.txt: 3 names match no photo, such as 7.jpg" in capsys.readouterr().err
     file.write_text("04790\n")
-    with pytest.raises(UserError, match=r"wrong\.txt: 04790 and its other names are no photos"):
+    with pytest.raises(UserError, match=r"wrong\.txt: none of its names matches a photo of --data_dir, such as 04790"):
         excluded_rows([index], file)
 
 

@@ -175,7 +175,7 @@ def test_uploads_go_without_a_result(events):
 def test_a_bad_photo_loses_no_good_one(events, tmp_path):
     Image.new("L", (2**20 + 1, 1)).save(tmp_path / "long.png")  # of which OpenCV makes an error of its own kind
     said = segment_batch(events, [put(events, path) for path in (tmp_path / "long.png", DEMO)])
-    assert "long.png: this photo is damaged or incomplete, or of a kind that cannot be read" in said
+    assert "long.png: this photo is damaged, incomplete or of a type that cannot be read" in said
     assert "Photos processed: 1" in said
 
 
