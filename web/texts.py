@@ -12,7 +12,7 @@ TEXTS = {
         "tab_photo": "Photo",
         "tab_batch": "Multiple photos",
         "tab_video": "Video",
-        "photo": "Your photo (up to {megapixels} megapixels and {megabytes} MB)",
+        "photo": "Your photo (up to {megapixels} MP, {megabytes} MB)",
         "examples": "Examples",
         "color": "Dye colour",
         "presets": "Preset colours",

@@ -72,7 +72,8 @@ def test_photo(visit, tmp_path):
     dyed = cv2.imread(str(save(page, "a.save-recolor", tmp_path / "dyed.png")))
     photo = cv2.imread(str(DEMO))
     assert blueness(dyed, expected > 0.99) > blueness(photo, expected > 0.99) + 30
-    assert np.array_equal(dyed[expected < 0.1], photo[expected < 0.1])
+    near = cv2.dilate((expected >= 0.1).astype(np.uint8), np.ones((41, 41), np.uint8))  # single strands are dyed, too
+    assert np.array_equal(dyed[near == 0], photo[near == 0])
     cut = cv2.imread(str(save(page, "a.save-alpha", tmp_path / "cut.png")), cv2.IMREAD_UNCHANGED)
     assert cut.shape == (*photo.shape[:2], 4)
     if SCREENSHOT:
