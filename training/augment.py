@@ -1,9 +1,9 @@
-"""What training does to a photo and its mask before the network sees them."""
+"""Augmentation of photos and masks."""
 
 import os
 from functools import partial
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else every worker looks for a newer version online
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise every worker looks for a newer version online
 
 import albumentations as A
 import cv2
@@ -13,39 +13,39 @@ from albumentations.pytorch import ToTensorV2
 from hair.decoding import JPEG_SCALES
 from hair.geometry import fit_square
 
-# Shares of the photos that `heavy` turns by a quarter or a half, tilts as hand-held photos are, or turns by any angle.
+# Fractions of photos that `heavy` rotates by multiples of 90 degrees, tilts like hand-held photos, rotates by any angle.
 TURNED, TILTED, SLANTED = 1 / 4, 1 / 2, 0.15
-OUT_OF_FOCUS, DIM, SPOILT = 0.2, 0.15, 0.3  # shares; SPOILT is by motion, compression or noise
-BLUR = (0.3 / 512, 5 / 512)  # standard deviation out of focus, as a share of the photo's side
-DIM_LIGHT = (0.15, 0.6)  # what is left of the light
-SENSOR_NOISE = (0, 10 / 255)  # standard deviation of the noise in a dim photo
+OUT_OF_FOCUS, DIM, SPOILT = 0.2, 0.15, 0.3  # fractions of the photos; SPOILT: motion blur, compression or noise
+BLUR = (0.3 / 512, 5 / 512)  # sigma of photos out of focus, as a fraction of the photo's side
+DIM_LIGHT = (0.15, 0.6)  # brightness factor of dim photos
+SENSOR_NOISE = (0, 10 / 255)  # standard deviation of the noise in dim photos
 
-# What becomes of a photo where backgrounds are given, as shares of all photos.
+# Fractions of the photos, if there are backgrounds.
 COMPOSITIONS = {
     "unchanged": 0.47,
     "hat": 0.12,
     "on photo": 0.05,  # shrunk and pasted onto another photo
     "on background": 0.12,  # shrunk and pasted onto a background
-    "crowd": 0.07,  # onto a background with up to four others
-    "background": 0.17,  # replaced by a background
+    "crowd": 0.07,  # shrunk and pasted onto a background with up to four others
+    "background": 0.17,  # replaced with a background
 }
-PASTED_SIZE = (1 / 8, 2 / 3)  # of a pasted photo, as a share of the canvas's shorter side; drawn on a log scale
-CROWD_SIZE = (1 / 8, 2 / 5)  # the same of the others in a crowd
+PASTED_SIZE = (1 / 8, 2 / 3)  # of a pasted photo, as a fraction of the canvas's shorter side; log-uniform
+CROWD_SIZE = (1 / 8, 2 / 5)  # the same for the others in a crowd
 CROWD = 5  # people at most
 SMALLEST_PASTED = 8  # pixels
-CLOSEST_CROP = 0.25  # of the photo's area, in `heavy`: in closer crops hair is a texture, and all texture would be hair
+CLOSEST_CROP = 0.25  # of the photo's area, in `heavy`; closer crops of hair teach the network that any texture is hair
 
-# Hats, as the same weights were trained with: probabilities, and ranges of uniform distributions.
-BRIM_HEIGHT = (0.25, 0.6)  # from the top of the hair down, as a share of the hair's width; as the next
+# Hats: probabilities, and ranges of uniform distributions.
+BRIM_HEIGHT = (0.25, 0.6)  # below the top of the hair, as a fraction of the hair's width; BRIM_SLOPE and OVERHANG, too
 BRIM_SLOPE = (-0.2, 0.2)
-OVERHANG = (0.01, 0.06)  # of the hat beyond the hair
-SMALLEST_HAT = 64  # pixels of hair that are covered
-NO_BAND = 0.5  # probability; other hats have a band of another colour, as caps do
-BAND_HEIGHT = (0.2, 0.7)  # as a share of the hat's height
+OVERHANG = (0.01, 0.06)  # how far the hat extends beyond the hair
+SMALLEST_HAT = 64  # covered pixels of hair; smaller hats are left out
+NO_BAND = 0.5  # probability; the other hats have a band of another colour, like caps
+BAND_HEIGHT = (0.2, 0.7)  # as a fraction of the hat's height
 BRIGHTEST_CLOTH = 240  # of 255
-STITCH = (0.02, 0.06)  # period of the knit, as a share of the hair's width
-KNIT_CONTRAST = (-0.2, 0.3)  # below 0 there is none: two in five hats are smooth
-SHADE = (0, 0.5)  # by which the hat darkens towards its sides
+STITCH = (0.02, 0.06)  # period of the knit, as a fraction of the hair's width
+KNIT_CONTRAST = (-0.2, 0.3)  # values below 0 count as 0: two in five hats are smooth
+SHADE = (0, 0.5)  # how much darker the sides of the hat are
 
 
 def eval_transform(size: int) -> A.Compose:
@@ -54,16 +54,16 @@ def eval_transform(size: int) -> A.Compose:
 
 
 def train_transform(strength: str, size: int) -> A.Compose:
-    """Augmentations `none`, `light` or `heavy`: geometry on both, photometry on the photo. All stays uint8."""
+    """The augmentation `none`, `light` or `heavy`: geometric for both, photometric for the photo; all in uint8."""
     steps = {"none": [_letterbox(size)], "light": _light(size), "heavy": _heavy(size)}[strength]
     return A.Compose([*steps, ToTensorV2()], strict=True)
 
 
 def jpeg_scale(strength: str, size: int, width: int, height: int) -> int:
-    """The scale at which a JPEG of width × height is decoded for training: the largest that costs no detail.
+    """The scale at which a JPEG of width × height is decoded for training: the largest without loss of detail.
 
-    `none` and `light` see the whole photo, so its longer side needs `size` pixels; `heavy` crops it, so the shorter one
-    needs more. The scale divides both sides, so that the photo's mask can be made to fit.
+    `none` and `light` show the whole photo, so its longer side needs `size` pixels; `heavy` crops it, so the shorter one
+    needs more. The scale divides both sides, so that the mask can be reduced to the same size.
     """
     is_cropped = strength == "heavy"
     side, needed = (min(width, height), size / CLOSEST_CROP**0.5) if is_cropped else (max(width, height), size)
@@ -77,7 +77,7 @@ def _letterbox(size: int) -> A.Lambda:
 
 
 def _fit(picture: np.ndarray, size: int, interpolation: int | None = None, **_: object) -> np.ndarray:
-    return fit_square(picture, size, interpolation)  # a function with a name, so that it can be sent to spawned workers
+    return fit_square(picture, size, interpolation)  # a named function, so that it can be pickled for spawned workers
 
 
 def _light(size: int) -> list:
@@ -112,19 +112,19 @@ def _heavy(size: int) -> list:
     return [
         A.OneOf([crop, _letterbox(size)], p=1),
         A.HorizontalFlip(p=0.5),
-        A.RandomRotate90(p=TURNED * 4 / 3),  # one in four of its turns leaves the photo as it was
+        A.RandomRotate90(p=TURNED * 4 / 3),  # one in four of its rotations is by 0 degrees
         A.OneOf([_tilt(35, TILTED), _tilt(180, SLANTED)], p=TILTED + SLANTED),
         A.HueSaturationValue(15, 40, 15, p=0.4),
         A.ToGray(p=0.1),
-        # As in a camera: first the lens, then the light on the sensor and its noise, then the file.
+        # In the order of a camera: the lens, then light and noise on the sensor, then the file.
         A.GaussianBlur(sigma_limit=(BLUR[0] * size, BLUR[1] * size), blur_limit=0, p=OUT_OF_FOCUS),
-        A.OneOf([A.Sequential(dim, p=DIM), A.Sequential(lit, p=1 - DIM)], p=1),  # both at once would leave only black
+        A.OneOf([A.Sequential(dim, p=DIM), A.Sequential(lit, p=1 - DIM)], p=1),  # both together would be almost black
         A.OneOf(spoilt, p=SPOILT),
     ]
 
 
 def _tilt(degrees: int, p: float) -> A.Affine:
-    """A turn by up to so many degrees either way, with a shift, a shear and another size."""
+    """A random rotation by up to `degrees`, with a shift, a shear and a scale."""
     return A.Affine(scale=(0.7, 1.25), rotate=(-degrees, degrees), shear=(-8, 8), translate_percent=(-0.12, 0.12), p=p)
 
 
@@ -149,13 +149,13 @@ def paste(
     rng: np.random.Generator,
     size: tuple[float, float] = PASTED_SIZE,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Shrink a photo and paste it somewhere onto another picture: small heads, several people.
+    """Shrink a photo and paste it at a random place onto another image: small heads, several people.
 
     Args:
         image, canvas: RGB uint8 (H, W, 3), of any two sizes.
-        mask, canvas_mask: uint8 {0, 1} (H, W) of the same.
-        rng: decides on size and place.
-        size: range of the photo's longer side, as a share of the canvas's shorter one.
+        mask, canvas_mask: their masks, uint8 {0, 1} (H, W).
+        rng: random generator for size and position.
+        size: range of the photo's longer side, as a fraction of the canvas's shorter side.
 
     Returns:
         The canvas with the photo on it, and its mask.
@@ -176,16 +176,16 @@ def paste(
 def put_hat(
     image: np.ndarray, mask: np.ndarray, fabric: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Cover the top of the hair with a synthetic hat: data sets have too few to learn that hats are not hair.
+    """Cover the top of the hair with a synthetic hat: data sets have too few hats to learn that they are not hair.
 
     Args:
         image: RGB uint8 (H, W, 3).
         mask: uint8 {0, 1} (H, W).
         fabric: any picture without people, RGB uint8.
-        rng: decides on size, tilt, colour and knit.
+        rng: random generator for size, tilt, colour and knit.
 
     Returns:
-        The photo with a hat, and its mask without what the hat covers; both unchanged where there is too little hair.
+        The photo with a hat, and its mask without the covered hair; both unchanged if there is too little hair.
     """
     rows = np.flatnonzero(mask.any(1))
     if not len(rows):
@@ -211,7 +211,7 @@ def put_hat(
 
 
 def _make_cloth(fabric: np.ndarray, head_width: int, rng: np.random.Generator) -> np.ndarray:
-    """The surface of a hat, float32 (H, W, 3) from 0 to 255, from a picture uint8 of the same shape."""
+    """The surface of a hat, float32 (H, W, 3) from 0 to 255, from an image uint8 of the same shape."""
     cloth = fabric.astype(np.float32)
     down, across = cloth.shape[:2]
     band = 0 if rng.random() < NO_BAND else round(rng.uniform(*BAND_HEIGHT) * down)
