@@ -1,18 +1,9 @@
-"""Scale a photo to the network's square input and probabilities back, and find crops for a closer look."""
+"""Scale a photo to the network's square input, and probabilities back."""
 
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
-
-# Pixels with a probability of at least SUSPECTED in the first look may be hair. They get a closer look only if a pixel
-# connected to them reaches SURE: otherwise texture that fills the crop would be mistaken for hair.
-SUSPECTED = 0.15
-SURE = 0.6
-SMALLEST_HAIR = 8  # pixels in the first look; smaller regions are noise
-MARGIN = 1.25  # half the side of a crop divided by the longer side of the hair: the hair fills 40% of the crop
-LARGEST_CROP = 0.6  # of the photo's longer side; a larger crop would show nothing new
-MOST_CROPS = 6
 
 
 def letterbox(height: int, width: int, size: int) -> tuple[slice, slice]:
@@ -62,52 +53,3 @@ def restore(square: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     window = square[letterbox(shape[0], shape[1], square.shape[0])]
     full = cv2.resize(window, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
     return np.clip(full, 0, 1, out=full)
-
-
-def crops_around(probabilities: np.ndarray, shape: Sequence[int]) -> list[tuple[slice, slice]]:
-    """Square crops of a photo in which its small heads are as large as in a portrait.
-
-    Args:
-        probabilities: float32 (h, w) of the first look, with the photo's aspect ratio at any size.
-        shape: the photo's (H, W, …).
-
-    Returns:
-        Slices of the photo, one for each group of small heads, at most MOST_CROPS, those with the most hair first.
-    """
-    scale = max(shape[:2]) / max(probabilities.shape)
-    squares: list[tuple[np.ndarray, np.ndarray]] = []
-    for low, high in _squares_around_hair(probabilities, scale):
-        _add_square(squares, low, high)
-    crops = []
-    for low, high in squares[:MOST_CROPS]:
-        if max(high - low) < LARGEST_CROP * max(shape[:2]):
-            low, high = np.maximum(0, low), np.minimum(shape[:2], high)
-            crops.append(np.s_[low[0] : high[0], low[1] : high[1]])
-    return crops
-
-
-def _squares_around_hair(probabilities: np.ndarray, scale: float) -> list[tuple[np.ndarray, np.ndarray]]:
-    """A square (low and high corner, in pixels of the photo) around each connected region of hair, largest first."""
-    suspected = (probabilities >= SUSPECTED).astype(np.uint8)
-    # BBDT: OpenCV's default takes three times as long.
-    count, places, stats, _ = cv2.connectedComponentsWithStatsWithAlgorithm(suspected, 8, cv2.CV_32S, cv2.CCL_BBDT)
-    squares = []
-    for number in sorted(range(1, count), key=lambda n: -stats[n, cv2.CC_STAT_AREA]):
-        x, y, width, height, area = stats[number]
-        if area < SMALLEST_HAIR or probabilities[places == number].max() < SURE:
-            continue
-        reach = MARGIN * max(width, height)
-        centre = np.array((y + height / 2, x + width / 2))
-        # From here on whole pixels of the photo, so that rounding cannot make two squares overlap.
-        low, high = np.floor((centre - reach) * scale).astype(int), np.ceil((centre + reach) * scale).astype(int)
-        squares.append((low, high))
-    return squares
-
-
-def _add_square(squares: list[tuple[np.ndarray, np.ndarray]], low: np.ndarray, high: np.ndarray) -> None:
-    """Add a square to a list of squares that do not overlap: overlapping squares are merged, which may repeat."""
-    place = len(squares)
-    while met := [i for i, (start, stop) in enumerate(squares) if (start < high).all() and (low < stop).all()]:
-        start, stop = squares.pop(met[0])
-        low, high, place = np.minimum(low, start), np.maximum(high, stop), min(place, met[0])
-    squares.insert(place, (low, high))

@@ -9,7 +9,8 @@ import numpy as np
 
 from hair.backends import BACKENDS, Network, fingerprint, open_network
 from hair.errors import UserError
-from hair.geometry import crops_around, letterbox, preprocess, restore
+from hair.geometry import letterbox, preprocess, restore
+from hair.looks import look_closer
 from hair.photos import read_photo
 from hair.refine import refine_edges
 
@@ -19,7 +20,6 @@ DEFAULT_WEIGHTS = (
     INSTALLED_WEIGHTS if INSTALLED_WEIGHTS.is_dir() else PACKAGE.parent / "weights/timm-tf_efficientnet_lite0_Unet_wild"
 )
 TTA_SCALES = (1, 0.75, 1.25)
-SUSPECTED_BESIDE = 0.1  # a closer look may add hair next to pixels with this probability in the first look
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
@@ -40,7 +40,7 @@ class HairSegmenter:
             the network was trained.
         tta: average over the photo, its mirror image, and both at 3/4 and 5/4 of the size: better, six times slower.
         refine: align the edges of the hair with those of the photo (see `refine.refine_edges`).
-        multi_scale: take a second, closer look at heads that fill only a small part of the photo.
+        multi_scale: take closer looks at heads that fill only a small part of the photo (see `hair.looks`).
         threads: CPU cores for one call of ONNX Runtime or OpenVINO; None: all. For many photos, several calling threads
             that share the cores are faster than one thread with all cores.
 
@@ -84,7 +84,7 @@ class HairSegmenter:
         if fixed and self.img_size != fixed:
             raise UserError(f"{path}: was exported for --img_size {fixed} only")
         scales = TTA_SCALES if tta and not fixed else (1,)
-        sizes = (max(32, round(self.img_size * scale / 32) * 32) for scale in scales)
+        sizes = (_multiple_of_32(self.img_size * scale) for scale in scales)
         self._sizes = list(dict.fromkeys(sizes))  # small sizes may be equal
 
     def __call__(self, image: np.ndarray | str | Path) -> np.ndarray:
@@ -122,17 +122,19 @@ class HairSegmenter:
         squares = self._predict_squares(photos)
         return [self._finish(photo, square) for photo, square in zip(photos, squares, strict=True)]
 
-    def _predict_squares(self, photos: Sequence[np.ndarray]) -> np.ndarray:
-        """Probabilities float32 (N, S, S) of photos in their squares."""
-        total, looks = np.zeros((len(photos), self.img_size, self.img_size), np.float32), 0
-        for size in self._sizes:
+    def _predict_squares(self, photos: Sequence[np.ndarray], enlarged: float = 1) -> np.ndarray:
+        """Probabilities float32 (N, S, S) of photos in squares of the network's size times `enlarged`."""
+        sizes = self._sizes if enlarged == 1 else [_multiple_of_32(enlarged * size) for size in self._sizes]
+        side = sizes[0]
+        total, looks = np.zeros((len(photos), side, side), np.float32), 0
+        for size in sizes:
             inputs = np.stack([preprocess(photo, size, self.facts["mean"], self.facts["std"]) for photo in photos])
             for mirrored in (False, True) if self.tta else (False,):
                 batch = np.ascontiguousarray(inputs[..., ::-1]) if mirrored else inputs
                 found = sigmoid(self._network(batch)[:, 0])
                 found = found[..., ::-1] if mirrored else found
-                if size != self.img_size:
-                    found = np.stack([cv2.resize(one, (self.img_size,) * 2) for one in np.ascontiguousarray(found)])
+                if size != side:
+                    found = np.stack([cv2.resize(one, (side, side)) for one in np.ascontiguousarray(found)])
                 total, looks = total + found, looks + 1
         return total / np.float32(looks)
 
@@ -141,22 +143,17 @@ class HairSegmenter:
         full = restore(square, photo.shape)
         if self.multi_scale:
             small = square[letterbox(photo.shape[0], photo.shape[1], self.img_size)]
-            for crop in crops_around(small, photo.shape):
-                self._look_closer(photo[crop], full[crop])
+            look_closer(photo, small, full, self._look)
         return refine_edges(photo, full, self.img_size) if self.refine else full
 
-    def _look_closer(self, photo: np.ndarray, probabilities: np.ndarray) -> None:
-        """Improve the probabilities of a part of a photo, in place.
+    def _look(self, part: np.ndarray, enlarged: float) -> np.ndarray:
+        """Probabilities float32 (h, w) of a part of a photo; a file exported for one size cannot enlarge it."""
+        factor = 1 if self.facts.get("fixed_size") else enlarged
+        return restore(self._predict_squares([np.ascontiguousarray(part)], factor)[0], part.shape)
 
-        A closer look may add hair next to hair of the first look. Elsewhere both must agree, because texture that fills
-        a crop is easily mistaken for hair.
-        """
-        closer = np.ascontiguousarray(photo)
-        found = restore(self._predict_squares([closer])[0], closer.shape)
-        reach = 2 * (max(closer.shape) // 16) + 1
-        suspected = (probabilities >= SUSPECTED_BESIDE).astype(np.uint8)
-        beside = cv2.dilate(suspected, np.ones((reach, reach), np.uint8))
-        probabilities[:] = np.where(beside, found, np.minimum(probabilities, found))
+
+def _multiple_of_32(size: float) -> int:
+    return max(32, round(size / 32) * 32)
 
 
 def _open_folder(folder: Path, backend: str, device: str, threads: int | None) -> Network:
