@@ -42,6 +42,8 @@ Window = tuple[slice, slice]
 def look_closer(photo: np.ndarray, first: np.ndarray, probabilities: np.ndarray, look: Look) -> None:
     """Improve the probabilities of a photo by closer looks where they are needed.
 
+    A portrait gets none, a crowd a larger look and at most MOST_LOOKS tiles.
+
     Args:
         photo: RGB uint8 (H, W, 3).
         first: float32 (h, w), the first look in the photo's proportions at the network's size.
@@ -126,7 +128,7 @@ def tiles(heads: Sequence[Box], shape: Sequence[int]) -> list[Window]:
     Returns:
         At most MOST_LOOKS slices of the photo.
     """
-    side = TILE * float(np.median([_side(head) for head in heads]))
+    side = max(1.0, TILE * float(np.median([_side(head) for head in heads])))
     while True:
         starts = [_tile_starts(length, int(side)) for length in shape[:2]]
         if len(starts[0]) * len(starts[1]) <= MOST_LOOKS:

@@ -51,7 +51,7 @@ def test_the_closer_look_is_square_around_the_head(
 ) -> None:
     seen = []
 
-    def predict(_: HairSegmenter, photos: list[np.ndarray]) -> np.ndarray:
+    def predict(_: HairSegmenter, photos: list[np.ndarray], __: float = 1) -> np.ndarray:
         seen.extend(photos)
         return np.stack([by_brightness(geometry.fit_square(photo, 64)) for photo in photos])
 
