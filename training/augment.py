@@ -13,7 +13,7 @@ from albumentations.pytorch import ToTensorV2
 from hair.decoding import JPEG_SCALES
 from hair.geometry import fit_square
 
-# Fractions of photos that `heavy` rotates by multiples of 90 degrees, tilts like hand-held photos, rotates by any angle.
+# Fractions of photos that `heavy` rotates by 90 or 180 degrees, tilts like hand-held photos, or rotates by any angle.
 TURNED, TILTED, SLANTED = 1 / 4, 1 / 2, 0.15
 OUT_OF_FOCUS, DIM, SPOILT = 0.2, 0.15, 0.3  # fractions of the photos; SPOILT: motion blur, compression or noise
 BLUR = (0.3 / 512, 5 / 512)  # sigma of photos out of focus, as a fraction of the photo's side
@@ -62,7 +62,7 @@ def train_transform(strength: str, size: int) -> A.Compose:
 def jpeg_scale(strength: str, size: int, width: int, height: int) -> int:
     """The scale at which a JPEG of width × height is decoded for training: the largest without loss of detail.
 
-    `none` and `light` show the whole photo, so its longer side needs `size` pixels; `heavy` crops it, so the shorter one
+    `none` and `light` show the whole photo, so its longer side needs `size` pixels. `heavy` crops it: the shorter side
     needs more. The scale divides both sides, so that the mask can be reduced to the same size.
     """
     is_cropped = strength == "heavy"
