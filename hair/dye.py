@@ -21,8 +21,8 @@ RAGGED = 0.12  # fraction of the way: irregularity of the transition between str
 HIGHLIGHT_LIFT = 0.45  # fraction of the way to white, for highlights with a single colour
 STRAND_EDGE = 0.9  # softness of the edge of a highlight, 0 to 1
 GAMUT_FALL_OFF = 0.75  # without bleach: how fast chroma falls towards black and white; by eye, on the demo photos
-# Uneven light and old dye: half of the slow changes of lightness are removed, the strands stay.
-EVEN, SLOW = 0.5, 0.05  # fraction removed; blur, as a fraction of the hair's longer side
+# Uneven light and old dye: some of the slow changes of lightness are removed, the strands stay.
+EVEN, SLOW = 0.4, 0.05  # fraction removed; blur, as a fraction of the hair's longer side
 # When nearly black hair is lightened, details as small as noise and JPEG blocks are amplified less than the rest.
 NOISE, NOISE_RADIUS, DETAIL_GAIN = 1.5, 3, 2.0  # lightness; pixels; largest gain of details
 STEEP = 1.2  # gain of lightness from which this is done

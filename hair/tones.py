@@ -23,7 +23,7 @@ NATURAL_HUE, NATURAL_WIDTH = 65, (60, 26)  # degrees; distances from this hue: w
 # Chosen by eye:
 EXTRA_GLOSS = 0.6  # more contrast where hair is darkened: dark hair reflects light more visibly than fair hair
 GLOSS_LIMIT = 1.4  # times GLOSS: limit of the lightness, so that skin and light between strands do not glow
-LEAST_SPREAD = 0.55
+LEAST_SPREAD = 0.6
 UNDER_LIFT = 0.06  # bleached hair stops this fraction of the way below the dye's lightness
 
 

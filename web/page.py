@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field
 
 from hair import HairSegmenter, UserError
 from hair.colors import HAIR_COLORS, parse_color
+from hair.cutout import parse_background
 from hair.dye import Dye
 from hair.effects import Looks
 from hair.files import encode_picture, result_names
@@ -48,6 +49,9 @@ CSS = """
 """
 
 
+BACKGROUNDS = ("transparent", "blur", "white", "black")  # behind a cut-out; the first one is none
+
+
 class Controls(BaseModel, frozen=True):
     """The settings of the Photo tab. They are also the query part of a picture's URL.
 
@@ -57,6 +61,7 @@ class Controls(BaseModel, frozen=True):
         opacity: opacity of the overlay's tint, 0 to 1.
         strength: strength of the dye, 0 to 1.
         bleach: whether hair becomes as light or dark as the dye.
+        background: background of the cut-out, one of BACKGROUNDS.
         refine: whether edges are refined with a guided filter.
     """
 
@@ -65,12 +70,13 @@ class Controls(BaseModel, frozen=True):
     opacity: float = Field(ge=0, le=1)
     strength: float = Field(ge=0, le=1)
     bleach: bool = True
+    background: str = Field(BACKGROUNDS[0], pattern=f"^({'|'.join(BACKGROUNDS)})$")
     refine: bool = False
 
     def looks(self) -> Looks:
         """The settings as `hair.effects.draw` takes them."""
         dye = Dye((parse_color(self.color),), self.strength, self.bleach)
-        return Looks(self.threshold, dye, self.opacity)
+        return Looks(self.threshold, dye, self.opacity, parse_background(self.background))
 
 
 def hex_color(value: str) -> str:
@@ -221,6 +227,7 @@ class Page:
         opacity: float,
         strength: float,
         bleach: bool,
+        background: str,
         request: gr.Request,
     ) -> tuple[str, str]:
         """A photo or a control changed. Returns the HTML of the summary and of the pictures."""
@@ -233,6 +240,7 @@ class Page:
             opacity=opacity,
             strength=strength,
             bleach=bleach,
+            background=background,
             refine=refine,
         )
         key = PredictionKey(session_of(request), path, backend)
@@ -403,6 +411,9 @@ def _photo_tab(page: Page, say: gr.I18n) -> tuple[gr.Image, list[gr.Component]]:
             preset = gr.Dropdown(list(HAIR_COLORS.items()), value=auburn, label=say("presets"), elem_id="preset")
             strength = gr.Slider(0, 1, 1, step=0.05, label=say("strength"))
             bleach = gr.Checkbox(True, label=say("bleach"), elem_id="bleach")
+            background = gr.Dropdown(
+                [(say(name), name) for name in BACKGROUNDS], value=BACKGROUNDS[0], label=say("background")
+            )
             opacity = gr.Slider(0, 1, 0.45, step=0.05, label=say("opacity"))
             threshold = gr.Slider(
                 0.05, 0.95, page.segmenter("auto").threshold, step=0.05, label=say("threshold"), elem_id="threshold"
@@ -412,7 +423,7 @@ def _photo_tab(page: Page, say: gr.I18n) -> tuple[gr.Image, list[gr.Component]]:
         with gr.Column(scale=2, min_width=280):
             summary = gr.HTML(elem_id="words")
             pictures = gr.HTML(elem_id="pictures")
-    controls = (backend, refine, threshold, color, opacity, strength, bleach)
+    controls = (backend, refine, threshold, color, opacity, strength, bleach, background)
     preset.input(_same, preset, color, api_visibility="private")
     gr.on(
         [photo.change, *(control.change for control in controls)],

@@ -70,7 +70,7 @@ def test_clients_read_and_delete_no_files_of_the_machine(server, tmp_path, is_st
 
     try:
         for path, allowed in ((victim, False), (ROOT / "README.md", False), (DEMO, True)):
-            shown = ask(address, "show", [named(path), "auto", False, 0.5, "#6e3325", 0.45, 1, True])
+            shown = ask(address, "show", [named(path), "auto", False, 0.5, "#6e3325", 0.45, 1, True, "blur"])
             made = ask(address, "many", [[named(path)], ["mask"], 0.5, "#6e3325", True])
             assert (shown["success"], made["success"]) == (allowed, allowed), path
         assert "Photos processed: 1" in made["output"]["data"][0]
@@ -144,9 +144,9 @@ def test_the_server_lives_through_the_worst_files(server, tmp_path):
             answer = client.post("api/hair", files={"photo": (path.name, path.read_bytes())})
             (upload,) = client.post("gradio_api/upload", files={"files": (path.name, path.read_bytes())}).json()
         named = {"path": upload, "meta": {"_type": "gradio.FileData"}}
-        summary, pictures = ask(address, "show", [named, "auto", False, 0.5, "#6e3325", 0.45, 1, True])["output"][
-            "data"
-        ]
+        summary, pictures = ask(address, "show", [named, "auto", False, 0.5, "#6e3325", 0.45, 1, True, "blur"])[
+            "output"
+        ]["data"]
         if answer.status_code == 200:
             Image.open(io.BytesIO(answer.content)).load()
             assert pictures.count("<img") == 6 and "alert" not in summary
@@ -167,7 +167,7 @@ def test_below_a_path_of_a_proxy(tmp_path):
             with urlopen(Request(f"{below}config", headers=forwarded)) as answer:
                 assert json.load(answer)["root"] == "https://example.com/hair"
             named = {"path": str(DEMO), "meta": {"_type": "gradio.FileData"}}
-            shown = ask(below, "show", [named, "auto", False, 0.5, "#6e3325", 0.45, 1, True])
+            shown = ask(below, "show", [named, "auto", False, 0.5, "#6e3325", 0.45, 1, True, "blur"])
             links = re.findall('href="([^"]+)"', shown["output"]["data"][1])
             assert len(links) == 4 and all(link.startswith("/hair/picture/") for link in links)
             with urlopen(below + html.unescape(links[0]).removeprefix("/hair/")) as answer:
