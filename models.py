@@ -80,8 +80,71 @@ def check_names(encoder: str, decoder: str, encoder_weights: str | None, teacher
         raise UserError(f"{missing[0]}: no such file; --teacher names run folders, --encoder_weights a file of weights")
 
 
+def _create(encoder: str, decoder: str, weights: str | None, options: dict) -> SegmentationModel:
+    return smp.create_model(decoder, encoder, encoder_weights=weights, classes=1, **options)
+
+
+def _options(encoder: str, decoder: str, decoder_channels: list[int] | None, img_size: int | None) -> dict:
+    """What SMP and timm need to know beside the names; some transformers of timm are built for one size."""
+    if decoder_channels and decoder not in UNET_FAMILY:  # SMP would ignore them silently
+        raise UserError(f"--decoder_channels is for Unet, UnetPlusPlus and MAnet, not for {decoder}")
+    options: dict = {"decoder_channels": tuple(decoder_channels)} if decoder_channels else {}
+    cfg = timm.get_pretrained_cfg(encoder.removeprefix("tu-")) if encoder.startswith("tu-") else None
+    if img_size is not None and cfg is not None and cfg.fixed_input_size:
+        options["img_size"] = img_size
+    return options
+
+
+def _reason(error: Exception) -> str:
+    """Why SMP or timm refuse a pair, in a few words; they do so by errors of any kind."""
+    text = str(error).strip() or type(error).__name__
+    if isinstance(error, AssertionError | TypeError) or "output_stride" in text or "dilated" in text:
+        return "the decoder needs an encoder with dilated convolutions"
+    if "downsampling pattern" in text:
+        return "the decoder needs features that halve in size from stage to stage"
+    return text.splitlines()[0]
+
+
+def check_fit(encoder: str, decoder: str, img_sizes: Sequence[int], decoder_channels: list[int] | None = None) -> None:
+    """Raise UserError unless an encoder and a decoder make a network that takes squares of these sizes.
+
+    Nothing is computed or downloaded: on PyTorch's meta device tensors have a shape and no content.
+    """
+    check_encoder(encoder)
+    decoder = decoder_name(decoder)
+    options = _options(encoder, decoder, decoder_channels, img_sizes[0] if img_sizes else None)
+    try:
+        try:
+            with torch.device("meta"):
+                model = _create(encoder, decoder, None, options)
+        except (RuntimeError, NotImplementedError) as error:
+            if "meta" not in str(error):
+                raise
+            model = _create(encoder, decoder, None, options).to("meta")
+    except Exception as error:  # SMP and timm raise many kinds
+        raise UserError(
+            f"{decoder} and {encoder} do not go together: {_reason(error)}; docs/training.md lists the pairs that do"
+        ) from error
+    for size in img_sizes:
+        try:
+            model.train()(torch.zeros(2, 3, size, size, device="meta"))
+        except Exception as error:
+            known = f"one --img_size only, {img_sizes[0]}" if "img_size" in options else "another --img_size"
+            raise UserError(
+                f"--img_size {size} does not fit {encoder} with {decoder} ({_first_line(error)}); try {known}"
+            ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
 def build_model(
-    encoder: str, decoder: str, encoder_weights: str | None = None, decoder_channels: list[int] | None = None
+    encoder: str,
+    decoder: str,
+    encoder_weights: str | None = None,
+    decoder_channels: list[int] | None = None,
+    img_size: int | None = None,
 ) -> SegmentationModel:
     """Build a network with one output channel, hair.
 
@@ -90,6 +153,8 @@ def build_model(
         decoder: one of DECODERS in any common spelling.
         encoder_weights: a name that SMP can download for the encoder, a file (see `load_encoder`), or None.
         decoder_channels: channels of the decoder's stages, for the decoders of the Unet family.
+        img_size: of the input, for those transformers of timm that are built for one size; None: the size of their
+            pretrained weights.
 
     Returns:
         A network from float32 (N, 3, H, W), H and W multiples of 32, to logits (N, 1, H, W).
@@ -101,16 +166,13 @@ def build_model(
     decoder = decoder_name(decoder)
     file = Path(encoder_weights or "")
     is_file = file.suffix in TENSOR_FILES
-    options = {"decoder_channels": tuple(decoder_channels)} if decoder_channels else {}
-    if decoder_channels and decoder not in UNET_FAMILY:  # SMP would ignore them silently
-        raise UserError(f"--decoder_channels is for Unet, UnetPlusPlus and MAnet, not for {decoder}")
+    options = _options(encoder, decoder, decoder_channels, img_size)
     download = None if is_file else encoder_weights
     _check_download(encoder, download)
     try:
-        model = smp.create_model(decoder, encoder, encoder_weights=download, classes=1, **options)
-    except (TypeError, ValueError) as error:  # the decoder lacks an option or cannot use the encoder
-        raise UserError(f"{decoder} and {encoder} do not go together: {str(error).splitlines()[0]}") from error
-    except Exception as error:  # a download may raise anything; without one, the error is a bug and keeps its traceback
+        model = _create(encoder, decoder, download, options)
+    except Exception as error:  # a pair that does not fit, or a download: both can raise anything
+        check_fit(encoder, decoder, [img_size] if img_size else [], decoder_channels)
         if download is None:
             raise
         raise UserError(

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 import models
 from hair import HairSegmenter, UserError
+from tools import encoders
 from training.losses import build_loss
 
 LITE0 = "timm-tf_efficientnet_lite0"
@@ -59,16 +60,24 @@ PAIRS = [
     for decoder in models.DECODERS
     if decoder != "DPT"  # which takes vision transformers only
 ]
-PAIRS.append(("tu-vit_tiny_patch16_224", "DPT"))
+PAIRS += [
+    ("tu-vit_tiny_patch16_224", "DPT"),
+    ("tu-swin_tiny_patch4_window7_224", "FPN"),
+    ("tu-mobilenetv4_conv_small", "Unet"),
+    ("tu-hrnet_w18_small", "Linknet"),
+    ("tu-convnext_atto", "Segformer"),
+    ("mit_b0", "Segformer"),
+]
 
 
 @pytest.mark.parametrize(("encoder", "decoder"), PAIRS)
 def test_every_decoder_takes_training_steps_and_its_loss_falls(encoder: str, decoder: str) -> None:
     torch.manual_seed(0)
-    model = models.build_model(encoder, decoder)
+    size = 128 if decoder == "PAN" else 64
+    models.check_fit(encoder, decoder, [size])
+    model = models.build_model(encoder, decoder, img_size=size)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
     loss_fn = build_loss("dice_bce")
-    size = {"DPT": 224, "PAN": 128}.get(decoder, 64)
     images, masks = torch.randn(2, 3, size, size), torch.zeros(2, 1, size, size)
     masks[..., : size // 2] = 1
     images += masks  # hair is bright
@@ -84,6 +93,56 @@ def test_every_decoder_takes_training_steps_and_its_loss_falls(encoder: str, dec
         if losses[-1] < losses[0]:
             return
     pytest.fail(f"the losses were {losses}")
+
+
+REFUSED = [
+    ("tu-hrnet_w18_small", "DeepLabV3Plus", [128], r"DeepLabV3Plus and tu-hrnet.* do not go together: .*dilated"),
+    ("tu-swin_tiny_patch4_window7_224", "PAN", [128], "do not go together: .*dilated"),
+    ("vgg11", "DeepLabV3", [128], "do not go together: .*dilated"),
+    ("tu-vit_tiny_patch16_224", "Unet", [128], "do not go together: .*halve in size"),
+    ("mit_b0", "Linknet", [128], "do not go together"),
+    ("resnet18", "DPT", [128], "do not go together"),
+    ("tu-swin_tiny_patch4_window7_224", "FPN", [64, 96], "--img_size 96 does not fit .*one --img_size only, 64"),
+    ("resnet18", "PAN", [64], "--img_size 64 does not fit resnet18 with PAN .*another --img_size"),
+]
+
+
+@pytest.mark.parametrize(("encoder", "decoder", "sizes", "message"), REFUSED)
+def test_pairs_that_do_not_fit_are_one_line(encoder: str, decoder: str, sizes: list[int], message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        models.check_fit(encoder, decoder, sizes)
+    assert "\n" not in str(error.value)
+
+
+def test_a_pair_that_does_not_fit_is_no_failed_download() -> None:
+    with pytest.raises(UserError, match="do not go together: the decoder needs"):
+        models.build_model("tu-hrnet_w18_small", "DeepLabV3Plus", "imagenet")
+
+
+def test_a_network_built_for_one_size_is_loaded_for_it(tmp_path: Path) -> None:
+    model = models.build_model("tu-vit_tiny_patch16_224", "DPT", img_size=64).eval()
+    models.save_model(model, tmp_path, {})
+    photo = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(models.load_model(tmp_path)[0](photo), model(photo))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoder", encoders.stated(encoders.PAGES[0].read_text(encoding="utf-8")))
+def test_every_pair_trains_or_is_refused_as_documented(encoder: str) -> None:
+    """All pairs, for real: a step at a small size. Networks of more than 1 GB are left to the meta device."""
+    marks = encoders.stated(encoders.PAGES[0].read_text(encoding="utf-8"))[encoder]
+    for decoder, mark in zip(models.DECODERS, marks, strict=True):
+        assert (mark == "✓") == encoders.fits(encoder, decoder), decoder
+        if mark != "✓":
+            continue
+        model = models.build_model(encoder, decoder, img_size=encoders.SIZE)
+        if sum(parameter.numel() for parameter in model.parameters()) < 250e6:
+            size = (encoders.SIZE, encoders.SIZE)
+            loss = build_loss("dice_bce")(model(torch.rand(2, 3, *size)), torch.ones(2, 1, *size))
+            loss.backward()
+            torch.optim.AdamW(model.parameters()).step()
+            assert loss.isfinite(), decoder
 
 
 def test_encoder_weights_from_a_timm_state_dict(tmp_path: Path, lite0: torch.nn.Module) -> None:
@@ -118,8 +177,12 @@ def test_encoder_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_failed_download_ends_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    def offline(*_: object, **__: object) -> None:
-        raise ConnectionError("Name or service not known")
+    create_model = smp.create_model
+
+    def offline(*names: str, encoder_weights: str | None, **options: object) -> torch.nn.Module:
+        if encoder_weights:
+            raise ConnectionError("Name or service not known")
+        return create_model(*names, encoder_weights=None, **options)
 
     monkeypatch.setattr(smp, "create_model", offline)
     with pytest.raises(UserError, match=r"could not be downloaded.*--encoder_weights a local file, or none") as caught:

@@ -44,6 +44,7 @@ def train(plan: TrainingPlan, open_indexes: Callable[[], list]) -> None:
         keep_freed_memory()
     encoder_weights = plan.encoder_weights if plan.resume is None else None  # a checkpoint replaces them
     models.check_names(plan.encoder_type, plan.decoder_type, encoder_weights, plan.teacher)
+    models.check_fit(plan.encoder_type, plan.decoder_type, plan.img_size, plan.decoder_channels)
     join_processes(device)
     try:
         with stoppable(), worker_errors():

@@ -78,7 +78,9 @@ def build_network(plan: TrainingPlan) -> tuple[SegmentationModel, dict]:
     encoder_weights = None if plan.encoder_weights == "none" else plan.encoder_weights
     # Do not download weights that a checkpoint or --weights replaces.
     start = None if has_checkpoint or plan.weights else encoder_weights
-    build = partial(models.build_model, plan.encoder_type, plan.decoder_type, start, plan.decoder_channels)
+    build = partial(
+        models.build_model, plan.encoder_type, plan.decoder_type, start, plan.decoder_channels, plan.img_size[0]
+    )
     model = first_alone(build)  # the other processes find the weights downloaded
     mean, std = models.normalisation(plan.encoder_type, encoder_weights)
     if plan.weights is not None:

@@ -16,6 +16,12 @@ from tests.training.states import make_plan
 from training import fit
 
 
+def test_networks_that_cannot_be_are_refused_before_photos_are_read() -> None:
+    plan = make_plan("--encoder_type", "tu-hrnet_w18_small", "--decoder_type", "DeepLabV3Plus")
+    with pytest.raises(UserError, match="do not go together"):
+        fit.train(plan, lambda: pytest.fail("photos are read"))
+
+
 def test_early_stopping() -> None:
     plan = make_plan("--img_size", 64, 96, "--size_epochs", 3, 9, "--patience", 2)
     dice = [0.9, 0.8, 0.8, 0.5, 0.6, 0.6, 0.5]
