@@ -41,8 +41,8 @@ def train(folder: Path, steps: int, num_workers: int) -> np.ndarray:
     """Train, and measure at each epoch's end.
 
     Returns:
-        float64 (epochs, 3): finished steps, MB of the training, MB of its workers. Shared memory is divided among those
-        that share it (Pss).
+        float64 (epochs, 3): finished steps, MB of the training, MB of its workers: memory of their own (Private_Dirty),
+        because the share of a library that counts for one process depends on who else runs.
 
     Raises:
         UserError: the training failed.
@@ -61,7 +61,7 @@ def train(folder: Path, steps: int, num_workers: int) -> np.ndarray:
             if line.startswith("epoch ") and training.poll() is None:
                 pids = [training.pid, *workers(training.pid)]
                 try:
-                    sizes = [megabytes("smaps_rollup", "Pss:", pid) for pid in pids]
+                    sizes = [megabytes("smaps_rollup", "Private_Dirty", pid) for pid in pids]
                 except OSError:  # it is at its end
                     continue
                 samples.append(((len(samples) + 1) * steps_an_epoch, sizes[0], sum(sizes[1:])))
