@@ -71,7 +71,8 @@ class OnnxNetwork(Network):
         if device in ("auto", "cuda") and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
             providers.insert(0, "CUDAExecutionProvider")
         elif device not in ("auto", "cpu"):
-            raise UserError(f"--device {device}: this ONNX Runtime has no such device; try --backend torch")
+            way_out = "install onnxruntime-gpu in its place, or try" if device == "cuda" else "try"
+            raise UserError(f"--device {device}: this ONNX Runtime has no such device; {way_out} --backend torch")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0  # 0: all cores
         # Threads that spin while they wait would slow down the reading and writing of photos.

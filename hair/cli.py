@@ -239,7 +239,7 @@ def main(usage: str = USAGE, demo: Path | None = None) -> None:
         if args.output is not None:
             print(segment_to_stream(files[0], sys.stdout.buffer, segmenter, results), file=sys.stderr)
             return
-        args.output_dir.mkdir(parents=True, exist_ok=True)
+        make_folder(args.output_dir)
         failures += process_files(targets, segmenter, results, plan)
     if failures:
         count = len(files) + len(missing)
@@ -287,6 +287,14 @@ def check_output(kind: str, files: Sequence[Path], missing: Sequence[str]) -> No
         raise UserError(f"--output - takes a photo, but {files[0]} is a video")
     if kind in PICTURES and sys.stdout.isatty():
         raise UserError("--output -: standard output is the terminal; add > FILE or | PROGRAM")
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of the results. Raises UserError if a file is in the way."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UserError(f"--output_dir {folder}: a file is in the way; choose another folder") from error
 
 
 def name_results(files: Sequence[Path], output_dir: Path, inputs: Sequence[Path] = ()) -> dict[Path, Path]:

@@ -172,6 +172,11 @@ def _open_folder(folder: Path, backend: str, device: str, threads: int | None) -
         if wants_onnx:
             raise UserError(f"{onnx}: is older than {tensors.name}; python export.py --weights {folder} renews it")
         print(f"{onnx}: is older than {tensors.name}, which is used instead; export.py renews it", file=sys.stderr)
-    if not (folder / "config.json").is_file():
+    has_config = (folder / "config.json").is_file()
+    if not has_config and onnx.is_file():
+        raise UserError(
+            f"{folder}: has no model for PyTorch, only {onnx.name}; use --backend onnx or another --weights"
+        )
+    if not has_config:
         raise FileNotFoundError(f"{folder}: no config.json; --weights names the run folder of a training script")
     return open_network(folder, "torch", device)

@@ -59,7 +59,7 @@ def test_missing_cuda_is_one_line(tmp_path: Path) -> None:
         backends.TorchNetwork(torch.nn.Identity(), {}, "cuda")
     assert "\n" not in str(error.value)
     (tmp_path / "net.onnx").touch()
-    with pytest.raises(UserError, match="--device cuda: this ONNX Runtime has no such device"):
+    with pytest.raises(UserError, match="--device cuda: this ONNX Runtime has no such device; install onnxruntime-gpu"):
         backends.open_network(tmp_path / "net.onnx", "auto", "cuda")
 
 

@@ -307,6 +307,16 @@ def test_another_format_or_kind_is_not_skipped(hair: Callable[..., None], holida
     assert files_in(tmp_path / "result") == sorted(f"IMG_0001_{name}" for name in names)
 
 
+@pytest.mark.parametrize("folder", ["me.png", "me.png/found"])
+def test_a_file_in_place_of_the_output_folder_is_one_line(
+    hair: Callable[..., None], tmp_path: Path, folder: str
+) -> None:
+    write(tmp_path, {"me.png": GOOD["png.jpg"]})
+    with pytest.raises(SystemExit) as stop:
+        hair("me.png", "--output_dir", folder)
+    one_line(stop, f"--output_dir {folder}: a file is in the way")
+
+
 def test_mistakes_are_reported_though_all_else_is_skipped(hair: Callable[..., None], holiday: Path) -> None:
     hair("holiday/a")
     with pytest.raises(SystemExit) as stop:

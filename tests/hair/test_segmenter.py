@@ -93,6 +93,13 @@ def test_wrong_use_is_told(weights: Path, tmp_path: Path) -> None:
         HairSegmenter(tmp_path / "broken.onnx", backend="onnx")
 
 
+def test_a_folder_with_only_onnx_says_so(weights: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes((weights / "model.onnx").read_bytes())  # like the installed package
+    assert HairSegmenter(tmp_path).backend in ("onnx", "openvino")
+    with pytest.raises(UserError, match=r"has no model for PyTorch, only model\.onnx; use --backend onnx"):
+        HairSegmenter(tmp_path, backend="torch")
+
+
 def test_stale_onnx_gives_way_to_the_new_weights(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     import models
 
