@@ -128,10 +128,15 @@ def as_written(plan: TrainingPlan) -> dict:
 
 
 def differences(run: str, plan: TrainingPlan) -> set[str]:
-    """The flags in which the last training of a shipped model and a plan differ, other than folders and saving."""
+    """The flags in which the last training of a shipped model and a plan differ, other than folders and saving.
+
+    Flags that came after that training are at their defaults in it.
+    """
+    defaults = as_written(plan_from(parse_training(train_celeb.build_parser(), [])))
     flags = json.loads((ROOT / "weights" / run / "args.json").read_text())
     ours = as_written(plan)
-    assert flags.keys() == ours.keys()
+    assert flags.keys() <= defaults.keys() == ours.keys()
+    flags = defaults | flags
     return {key for key in flags if flags[key] != ours[key]} - {"weights", "output_dir", "save_every"}
 
 

@@ -441,7 +441,7 @@ def test_photos_trained_on_are_not_validated_on(tmp_path: Path) -> None:
     state.resume(tmp_path)
     state.save(tmp_path / "last.pth")
     state.held_out = np.array([3, 40])
-    with pytest.raises(UserError, match=r"data has changed, and 1 of the photos"):
+    with pytest.raises(UserError, match=r"data has changed: 1 of the photos"):
         state.resume(tmp_path)
 
 

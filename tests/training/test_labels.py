@@ -81,5 +81,5 @@ def test_a_folder_without_labels_and_a_file_are_explained(tmp_path: Path) -> Non
     assert open_labels(tmp_path) is None
     with pytest.raises(UserError, match=r"has neither image/ and mask/ nor labels in it; docs/data\.md"):
         open_data(tmp_path)
-    with pytest.raises(UserError, match=r"args\.json: is a file; --data_dir names the folder"):
+    with pytest.raises(UserError, match=r"args\.json: is a file; --data_dir needs the folder"):
         open_data(tmp_path / "args.json")
