@@ -9,10 +9,10 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from hair.cli import HelpFormatter, add_network_flags, check_threshold, number
+from hair.cli import HelpFormatter, add_network_flags, check_threshold, number, open_segmenter
 from hair.errors import UserError, run
 from hair.files import write_json, write_png
-from hair.segmenter import DEFAULT_WEIGHTS, HairSegmenter
+from hair.segmenter import DEFAULT_WEIGHTS
 from training.flags import EXCLUDE_HELP, HAIR_LABEL_HELP
 
 
@@ -76,15 +76,7 @@ def main() -> None:
     selection = scoring.Selection(args.split, args.fold, args.filter, args.hair_label, args.exclude)
     jobs = []  # all are prepared before the first is scored, so that mistakes are found before hours of scoring
     for path, weights_name in zip(args.weights, scoring.distinct_names(args.weights), strict=True):
-        segmenter = HairSegmenter(
-            weights=path,
-            backend=args.backend,
-            device=args.device,
-            img_size=args.img_size,
-            tta=args.tta,
-            refine=args.refine,
-            multi_scale=args.multi_scale,
-        )
+        segmenter = open_segmenter(args, path)
         threshold = segmenter.threshold if args.threshold is None else args.threshold
         for folder, data_name in zip(args.data_dir, scoring.distinct_names(args.data_dir), strict=True):
             photos = scoring.choose_photos(folder, segmenter, selection)

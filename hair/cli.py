@@ -92,6 +92,20 @@ def add_network_flags(parser: argparse._ArgumentGroup | argparse.ArgumentParser)
     )
 
 
+def open_segmenter(args: argparse.Namespace, weights: Path | None, threads: int | None = None) -> HairSegmenter:
+    """A segmenter as the flags of `add_network_flags` describe it; see HairSegmenter for `weights` and `threads`."""
+    return HairSegmenter(
+        weights=weights,
+        backend=args.backend,
+        device=args.device,
+        img_size=args.img_size,
+        tta=args.tta,
+        refine=args.refine,
+        multi_scale=args.multi_scale,
+        threads=threads,
+    )
+
+
 def check_threshold(threshold: float | None) -> None:
     """Raise UserError for a threshold outside (0, 1)."""
     if threshold is not None and not 0 < threshold < 1:
@@ -220,16 +234,7 @@ def main(usage: str = USAGE, demo: Path | None = None) -> None:
         targets = without_existing(targets, inputs, args)
     failures = list(missing)
     if targets:
-        segmenter = HairSegmenter(
-            weights=args.weights,
-            backend=args.backend,
-            device=args.device,
-            img_size=args.img_size,
-            tta=args.tta,
-            refine=args.refine,
-            multi_scale=args.multi_scale,
-            threads=threads_for(list(targets)),
-        )
+        segmenter = open_segmenter(args, args.weights, threads_for(list(targets)))
         threshold = segmenter.threshold if args.threshold is None else args.threshold
         looks = Looks(threshold, dye, background=background)
         plan = VideoPlan(kinds, looks, args.every, args.smooth, args.alpha_format)

@@ -11,10 +11,10 @@ import csv
 import io
 from pathlib import Path
 
-from hair.cli import HelpFormatter, add_network_flags, check_threshold, number
+from hair.cli import HelpFormatter, add_network_flags, check_threshold, number, open_segmenter
 from hair.errors import run
 from hair.files import write_bytes, write_png
-from hair.segmenter import DEFAULT_WEIGHTS, HairSegmenter
+from hair.segmenter import DEFAULT_WEIGHTS
 from training.flags import HAIR_LABEL_HELP
 from training.sources import source_of
 
@@ -45,15 +45,7 @@ def main() -> None:
     from dataset import PhotoSet, open_data
     from training import scoring
 
-    segmenter = HairSegmenter(
-        weights=args.weights,
-        backend=args.backend,
-        device=args.device,
-        img_size=args.img_size,
-        tta=args.tta,
-        refine=args.refine,
-        multi_scale=args.multi_scale,
-    )
+    segmenter = open_segmenter(args, args.weights)
     indexes = [open_data(source_of(text)[0], None, args.hair_label) for text in args.data_dir]
     photos = PhotoSet(indexes, [np.arange(len(index)) for index in indexes])
     photos.check()

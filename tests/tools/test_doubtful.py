@@ -26,7 +26,7 @@ def test_wrong_labels_are_listed_first(tmp_path: Path, monkeypatch: pytest.Monke
     for number in range(20):
         write_picture(data / "image" / f"{number}.png", photo)
         write_picture(data / "mask" / f"{number}.png", wrong.get(number, hair))
-    monkeypatch.setattr(doubtful, "HairSegmenter", lambda **_: Bright())
+    monkeypatch.setattr("hair.cli.HairSegmenter", lambda **_: Bright())
     flags = ["--data_dir", str(data), "--share", "0.15", "--tiles", "4", "--output_dir", str(tmp_path / "out")]
     monkeypatch.setattr(sys, "argv", ["doubtful", *flags])
     doubtful.main()

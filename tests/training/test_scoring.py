@@ -101,7 +101,7 @@ def test_equal_names_are_told_apart(tmp_path: Path) -> None:
 def test_evaluate_from_end_to_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr(evaluate, "HairSegmenter", lambda **_: Bright())
+    monkeypatch.setattr("hair.cli.HairSegmenter", lambda **_: Bright())
     monkeypatch.chdir(tmp_path)
     long = np.zeros((1, 2000), np.uint8)
     long[:, 600:] = 255
@@ -144,7 +144,7 @@ def test_evaluate_from_end_to_end(
 def test_evaluate_finds_what_is_wrong_before_it_scores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str], message: str
 ) -> None:
-    monkeypatch.setattr(evaluate, "HairSegmenter", lambda **_: Bright())
+    monkeypatch.setattr("hair.cli.HairSegmenter", lambda **_: Bright())
     monkeypatch.setattr(scoring, "score_photos", lambda *_: pytest.fail("scored"))
     monkeypatch.chdir(tmp_path)
     for folder in ("image", "mask"):
@@ -170,7 +170,7 @@ def scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Run evaluate.py in a folder with a data set of four photos, `data`; returns the photos scored by then."""
     count: list[int] = []
     score = scoring.score_photos
-    monkeypatch.setattr(evaluate, "HairSegmenter", lambda **_: PixelBrightness())
+    monkeypatch.setattr("hair.cli.HairSegmenter", lambda **_: PixelBrightness())
     monkeypatch.setattr(scoring, "score_photos", lambda *given: count.append(1) or score(*given))
     monkeypatch.chdir(tmp_path)
     for folder in ("image", "mask"):
