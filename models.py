@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from segmentation_models_pytorch.base import SegmentationModel
 from torch import nn
 
+from hair import half_unet
 from hair.backends import FACTS, load_torch_model
 from hair.errors import UserError
 from hair.files import atomic
@@ -81,6 +82,8 @@ def check_names(encoder: str, decoder: str, encoder_weights: str | None, teacher
 
 
 def _create(encoder: str, decoder: str, weights: str | None, options: dict) -> SegmentationModel:
+    if decoder == "Unet" and len(options.get("decoder_channels", ())) == half_unet.STAGES:
+        return half_unet.HalfUnet(encoder, encoder_weights=weights, **options)
     return smp.create_model(decoder, encoder, encoder_weights=weights, classes=1, **options)
 
 
@@ -152,7 +155,8 @@ def build_model(
         encoder: a name that SMP knows.
         decoder: one of DECODERS in any common spelling.
         encoder_weights: a name that SMP can download for the encoder, a file (see `load_encoder`), or None.
-        decoder_channels: channels of the decoder's stages, for the decoders of the Unet family.
+        decoder_channels: channels of the decoder's stages, for the decoders of the Unet family. A Unet with four ends
+            at half the size (see `hair.half_unet`).
         img_size: of the input, for those transformers of timm that are built for one size; None: the size of their
             pretrained weights.
 

@@ -128,11 +128,12 @@ def test_no_package_and_no_room_imports_a_script() -> None:
 
 
 def test_hair_loads_nothing_heavy() -> None:
+    needs_torch = ROOT / "hair" / "half_unet.py"  # may be imported inside functions only
     wrong = [
         f"{path.relative_to(ROOT)} imports {name}"
         for path in (ROOT / "hair").rglob("*.py")
         for name in imports(path, inside_functions=False)
-        if room(name) in HEAVY
+        if (room(name) in HEAVY and path != needs_torch) or name == "hair.half_unet"
     ]
     assert not wrong
 

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 import models
 from hair import HairSegmenter, UserError
 from tools import encoders
+from training.flags import read_architecture
 from training.losses import build_loss
 
 LITE0 = "timm-tf_efficientnet_lite0"
@@ -212,6 +213,27 @@ def test_a_saved_model_gives_the_same_mask_after_loading(tmp_path: Path, half: b
     torch.testing.assert_close(ours, again, atol=2e-2 if half else 1e-6, rtol=0)
     torch.testing.assert_close(theirs, again)
     assert loaded.encoder.conv_stem.weight.dtype == torch.float32
+
+
+def test_a_unet_with_four_stages_ends_at_half_the_size(tmp_path: Path) -> None:
+    model = models.build_model(LITE0, "Unet", decoder_channels=[64, 32, 16, 8]).eval()
+    photo, at_head = torch.randn(1, 3, 64, 96), []
+    model.segmentation_head.register_forward_pre_hook(lambda _, inputs: at_head.append(inputs[0].shape))
+    models.save_model(model, tmp_path, {"img_size": 64})
+    loaded, _ = models.load_model(tmp_path)
+    with torch.inference_mode():
+        ours, again = model(photo), loaded(photo)
+    assert ours.shape == (1, 1, 64, 96)
+    assert at_head == [(1, 8, 32, 48)]
+    torch.testing.assert_close(ours, again)
+    flags = read_architecture(tmp_path)
+    assert flags == {"encoder_type": LITE0, "decoder_type": "Unet", "img_size": 64, "decoder_channels": [64, 32, 16, 8]}
+
+
+@pytest.mark.parametrize("channels", [[64, 32, 16], [64, 32, 16, 16, 8, 8]])
+def test_a_wrong_number_of_stages_is_refused(channels: list[int]) -> None:
+    with pytest.raises(UserError, match="do not go together"):
+        models.build_model(LITE0, "Unet", decoder_channels=channels)
 
 
 def test_half_weights_keep_statistics_that_float16_cannot_hold(tmp_path: Path, lite0: torch.nn.Module) -> None:

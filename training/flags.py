@@ -149,7 +149,10 @@ def training_parser(usage: str, data_dir: str, name: str) -> argparse.ArgumentPa
     model.add_argument("--encoder_type", default="timm-efficientnet-b0", help="name of an SMP encoder")
     model.add_argument("--decoder_type", default="Unet", help="Unet, FPN, Linknet, DeepLabV3Plus, UnetPlusPlus, …")
     model.add_argument(
-        "--decoder_channels", type=number(int, 1), nargs="+", help="channels of the decoder's stages (Unet family)"
+        "--decoder_channels",
+        type=number(int, 1),
+        nargs="+",
+        help="channels of the decoder's stages (Unet family); a Unet with four ends at half the size",
     )
     model.add_argument(
         "--encoder_weights", default="imagenet", help="pretrained encoder: imagenet, another name in SMP, none, a file"
@@ -402,8 +405,9 @@ def read_architecture(run: Path) -> dict:
     """The flags that describe the network in a run folder, from its `config.json`. Raises UserError."""
     try:
         config = json.loads((run / "config.json").read_text(encoding="utf-8"))
-        flags = {"encoder_type": config["encoder_name"], "decoder_type": config["_model_class"]}
+        decoder = config["_model_class"].removeprefix("Half")  # a HalfUnet is a Unet with four --decoder_channels
+        flags = {"encoder_type": config["encoder_name"], "decoder_type": decoder}
         flags["img_size"] = config["_hair"]["img_size"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"--weights {run}: no config.json of a model there; name the folder of a run") from error
     return flags | {"decoder_channels": config.get("decoder_channels")}
