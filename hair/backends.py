@@ -40,12 +40,20 @@ class Network:
 
     Attributes:
         backend: `onnx`, `openvino` or `torch`.
+        path: the file or run folder that it was opened from.
+        precision: in which it computes: `f32`, `bf16`, `int8` …
         facts: metadata stored with the weights: img_size, mean, std, threshold. Exported files also have fixed_size
-            (the only input size that the file accepts, or None), decoder, and made_from (a hash of the weights).
+            (the only input size that the file accepts, or None), decoder, made_from (a hash of the weights), and int8
+            (true in files of `export.py --int8`).
     """
 
     backend: str
     facts: dict
+    path: Path
+    precision = "f32"
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.backend}, {self.precision}"
 
     def __call__(self, photos: np.ndarray) -> np.ndarray:
         """Float32 (N, 3, S, S), normalised, to logits float32 (N, 1, S, S). Raises UserError if that fails."""
@@ -83,6 +91,7 @@ class OnnxNetwork(Network):
             raise UserError(f"{path}: cannot be loaded as ONNX ({_first_line(error)})") from error
         self._name = self._session.get_inputs()[0].name
         self.facts = parse_facts(path, self._session.get_modelmeta().custom_metadata_map.get(METADATA))
+        self.precision = "int8" if self.facts.get("int8") else self.precision
 
     def _run(self, photos: np.ndarray) -> np.ndarray:
         return self._session.run(None, {self._name: photos})[0]
@@ -106,8 +115,6 @@ class OpenvinoNetwork(Network):
         core = openvino.Core()
         place = "CPU" if device == "auto" else device.upper()
         settings: dict[str, str | int | bool] = {"PERFORMANCE_HINT": "LATENCY"}
-        if precision is not None:
-            settings["INFERENCE_PRECISION_HINT"] = precision
         calls_at_once = 1
         if threads is not None and place == "CPU":
             calls_at_once = max(1, cores() // threads)
@@ -115,13 +122,19 @@ class OpenvinoNetwork(Network):
             settings |= {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
         try:
             graph = core.read_model(path)
+            # OpenVINO puts the metadata of an ONNX file under "framework".
+            keys = [METADATA] if path.suffix == ".xml" else ["framework", METADATA]
+            self.facts = parse_facts(path, graph.get_rt_info(keys).astype(str) if graph.has_rt_info(keys) else None)
+            is_int8 = self.facts.get("int8", False)
+            if precision is not None or is_int8:  # beside int8, bf16 is slower than f32
+                settings["INFERENCE_PRECISION_HINT"] = precision or "f32"
             self._compile = partial(core.compile_model, graph, place, settings)
-            first = self._compile().create_infer_request()
+            compiled = self._compile()
         except RuntimeError as error:
             raise UserError(f"{path}: OpenVINO cannot run it on {place} ({_first_line(error)})") from error
-        # OpenVINO puts the metadata of an ONNX file under "framework".
-        keys = [METADATA] if path.suffix == ".xml" else ["framework", METADATA]
-        self.facts = parse_facts(path, graph.get_rt_info(keys).astype(str) if graph.has_rt_info(keys) else None)
+        hint = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        self.precision = "int8" if is_int8 else hint
+        first = compiled.create_infer_request()
         # A compiled model runs one call at a time, on its own cores. If calls use few cores, there are as many models
         # as the cores allow. Last in, first out: None, a model not compiled yet, is used if all others are busy.
         self._idle = queue.LifoQueue[Any]()
@@ -180,14 +193,34 @@ def open_network(
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
     chosen = _choose_backend(path, backend, device)
+    network: Network
     if chosen == "onnx":
-        return OnnxNetwork(path, device, threads)
-    if chosen == "openvino":
-        return OpenvinoNetwork(path, device, precision, threads)
-    if not find_spec("torch"):
+        network = OnnxNetwork(path, device, threads)
+    elif chosen == "openvino":
+        network = OpenvinoNetwork(path, device, precision, threads)
+    elif not find_spec("torch"):
         raise UserError(f"{path}: needs PyTorch: pip install -r requirements.txt")
-    model, facts = _load_folder(path) if path.is_dir() else _load_torchscript(path)
-    return TorchNetwork(model, facts, device)
+    else:
+        model, facts = _load_folder(path) if path.is_dir() else _load_torchscript(path)
+        network = TorchNetwork(model, facts, device)
+    network.path = path
+    return network
+
+
+def computes_int8(backend: str, device: str) -> bool:
+    """Whether ONNX files run on a processor that computes in int8, which is faster than any float there.
+
+    Args:
+        backend: one of BACKENDS.
+        device: as for `open_network`.
+    """
+    if device not in ("auto", "cpu"):
+        return False
+    if backend == "onnx" or not find_spec("openvino"):
+        return device == "cpu" or "CUDAExecutionProvider" not in onnxruntime.get_available_providers()
+    import openvino
+
+    return "INT8" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def _choose_backend(path: Path, backend: str, device: str) -> str:
@@ -224,11 +257,16 @@ def load_torch_model(folder: Path) -> "tuple[nn.Module, dict]":
     import segmentation_models_pytorch as smp
     import torch
 
+    from hair.half_unet import HalfUnet
+
     try:
-        facts = dict(json.loads(config.read_text(encoding="utf-8")).get(FACTS, {}))
+        settings = json.loads(config.read_text(encoding="utf-8"))
+        facts = dict(settings.get(FACTS, {}))
+        is_half = settings.get("_model_class") == HalfUnet.__name__
+        load = HalfUnet.from_pretrained if is_half else smp.from_pretrained
         # huggingface_hub prints where it loads from, and SMP prints long warnings before it raises
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
-            model = smp.from_pretrained(folder, encoder_weights=None)
+            model = load(folder, encoder_weights=None)
     except Exception as error:  # for truncated files or other models, SMP, safetensors and torch raise many types
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise UserError(f"{folder}: not a model that can be loaded ({reason})") from error

@@ -90,11 +90,12 @@ def add_network_flags(parser: argparse._ArgumentGroup | argparse.ArgumentParser)
         default=True,
         help="take a second, closer look at small heads (default: yes)",
     )
+    parser.add_argument("--verbose", action="store_true", help="say which file runs, by what and in which precision")
 
 
 def open_segmenter(args: argparse.Namespace, weights: Path | None, threads: int | None = None) -> HairSegmenter:
     """A segmenter as the flags of `add_network_flags` describe it; see HairSegmenter for `weights` and `threads`."""
-    return HairSegmenter(
+    segmenter = HairSegmenter(
         weights=weights,
         backend=args.backend,
         device=args.device,
@@ -104,6 +105,9 @@ def open_segmenter(args: argparse.Namespace, weights: Path | None, threads: int 
         multi_scale=args.multi_scale,
         threads=threads,
     )
+    if args.verbose:
+        print(segmenter.network, file=sys.stderr)
+    return segmenter
 
 
 def check_threshold(threshold: float | None) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from hair.backends import BACKENDS, Network, fingerprint, open_network
+from hair.backends import BACKENDS, Network, computes_int8, fingerprint, open_network
 from hair.errors import UserError
 from hair.geometry import letterbox, preprocess, restore
 from hair.looks import look_closer
@@ -33,8 +33,9 @@ class HairSegmenter:
     Args:
         weights: a run folder, with `config.json` and `model.safetensors` or `model.onnx`; or a file from `export.py`
             (`.onnx`, `.xml`, `.torchscript`). None: the weights that come with the project.
-        backend: `onnx`, `openvino` (both read `model.onnx`), `torch`, or `auto`. `auto` runs the ONNX file, if there is
-            one, with OpenVINO if that is installed, else with ONNX Runtime; without an ONNX file it uses torch.
+        backend: `onnx`, `openvino`, `torch`, or `auto`. `auto` runs the ONNX file, if there is one, with OpenVINO if
+            that is installed, else with ONNX Runtime; without an ONNX file it uses torch. On a CPU that computes in
+            int8 (see `backends.computes_int8`), `model_int8.onnx` comes before `model.onnx`.
         device: `auto`, `cpu`, or another device of the backend (`cuda`, `mps`; `gpu` for OpenVINO).
         img_size: longer side of the photo at the network's input, in pixels; a multiple of 32. None: the size at which
             the network was trained.
@@ -46,6 +47,7 @@ class HairSegmenter:
 
     Attributes:
         backend: the chosen backend.
+        network: the file that runs, by what, and in which precision; for people to read.
         facts: the metadata that are stored with the weights.
         img_size: as above.
         threshold: probability from which a pixel counts as hair; stored with the weights.
@@ -75,6 +77,7 @@ class HairSegmenter:
         self._network = opener(path, backend, device, threads=threads)
         self.facts = self._network.facts
         self.backend = self._network.backend
+        self.network = str(self._network)
         self.threshold: float = self.facts["threshold"]
         self.img_size = self.facts["img_size"] if img_size is None else img_size
         self.tta, self.refine, self.multi_scale = tta, refine, multi_scale
@@ -157,25 +160,35 @@ def _multiple_of_32(size: float) -> int:
 
 
 def _open_folder(folder: Path, backend: str, device: str, threads: int | None) -> Network:
-    """Open a run folder: its `model.onnx` if there is one and the backend allows it, else with PyTorch."""
-    onnx, tensors = folder / "model.onnx", folder / "model.safetensors"
+    """Open a run folder: an ONNX file if there is one and the backend allows it, else with PyTorch.
+
+    CPUs that compute in int8 get `model_int8.onnx` if there is one, the others `model.onnx`.
+    """
+    tensors = folder / "model.safetensors"
     wants_onnx = backend in ("onnx", "openvino")
-    if wants_onnx and not onnx.is_file():
-        raise FileNotFoundError(f"{onnx}: no such file; python export.py --weights {folder} makes it")
+    names = ["model.onnx"]
+    if computes_int8(backend, device):
+        names.insert(0, "model_int8.onnx")
+    files = [folder / name for name in names if (folder / name).is_file()]
+    if wants_onnx and not files:
+        raise FileNotFoundError(f"{folder / names[-1]}: no such file; python export.py --weights {folder} makes it")
     # ONNX Runtime and OpenVINO are fastest on CPUs; other devices use PyTorch unless the user chooses otherwise.
-    may_use_onnx = backend == "auto" and onnx.is_file() and (device in ("auto", "cpu") or not tensors.is_file())
-    if wants_onnx or may_use_onnx:
+    may_use_onnx = backend == "auto" and (device in ("auto", "cpu") or not tensors.is_file())
+    stale = []
+    for onnx in files if wants_onnx or may_use_onnx else []:
         network = open_network(onnx, backend, device, threads=threads)
         made_from = network.facts.get("made_from")
         if not tensors.is_file() or made_from in (None, fingerprint(tensors)):
             return network
+        stale.append(onnx)
+    for onnx in stale:
         if wants_onnx:
             raise UserError(f"{onnx}: is older than {tensors.name}; python export.py --weights {folder} renews it")
         print(f"{onnx}: is older than {tensors.name}, which is used instead; export.py renews it", file=sys.stderr)
     has_config = (folder / "config.json").is_file()
-    if not has_config and onnx.is_file():
+    if not has_config and files:
         raise UserError(
-            f"{folder}: has no model for PyTorch, only {onnx.name}; use --backend onnx or another --weights"
+            f"{folder}: has no model for PyTorch, only {files[-1].name}; use --backend onnx or another --weights"
         )
     if not has_config:
         raise FileNotFoundError(f"{folder}: no config.json; --weights names the run folder of a training script")

@@ -121,7 +121,7 @@ def quantise(source: Path, path: Path, facts: dict, photos: list[Path]) -> None:
     Args:
         source: a file of `export_onnx`, in float32.
         path: the file to write.
-        facts: as in `source`'s metadata.
+        facts: for its metadata.
         photos: photos for calibration; a hundred that resemble the user's own are enough.
     """
 
@@ -300,7 +300,7 @@ def export_int8(folder: Path, photos_dir: Path, output: Path, size: int | None =
     with atomic(output) as temporary, tempfile.TemporaryDirectory(dir=temporary.parent) as scratch:
         source = Path(scratch, "float32.onnx")
         export_onnx(model, source, facts)
-        quantise(source, temporary, facts, calibrate)
+        quantise(source, temporary, facts | {"int8": True}, calibrate)
         networks = {"float32": open_network(source, "onnx"), "int8": open_network(temporary, "onnx")}
         inputs = [_inputs([photo], facts) for photo in measure]
         _, iou = compare(networks["float32"], networks["int8"], inputs, facts["threshold"])

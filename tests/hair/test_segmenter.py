@@ -1,8 +1,11 @@
 """HairSegmenter: any photo to probabilities of its own shape, closer looks, wrong use, and nothing heavy imported."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
@@ -12,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hair import HairSegmenter, UserError, geometry
+from hair.backends import BACKENDS, METADATA, computes_int8
 from tests.conftest import ROOT
 from tests.hair.conftest import FACTS
 from tests.pictures import FUZZ, Bright, by_brightness
@@ -110,6 +114,45 @@ def test_stale_onnx_gives_way_to_the_new_weights(weights: Path, tmp_path: Path, 
     assert "export.py" in said
     with pytest.raises(UserError, match=r"is older than model\.safetensors; python export\.py"):
         HairSegmenter(tmp_path, backend="onnx")
+
+
+def add_int8(weights: Path, folder: Path, **facts: str) -> Path:
+    """A copy of a run folder with a second ONNX file, which says that it computes in int8."""
+    import onnx
+
+    shutil.copytree(weights, folder)
+    proto = onnx.load(folder / "model.onnx")
+    facts = json.loads(proto.metadata_props[0].value) | {"int8": True} | facts
+    onnx.helper.set_model_props(proto, {METADATA: json.dumps(facts)})
+    onnx.save(proto, folder / "model_int8.onnx")
+    return folder
+
+
+@pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "openvino" or find_spec("openvino")])
+def test_a_cpu_gets_int8_where_there_is_a_file(weights: Path, tmp_path: Path, backend: str) -> None:
+    folder = add_int8(weights, tmp_path / "run")
+    segmenter = HairSegmenter(folder, backend)
+    file, precision = (folder, "f32") if backend == "torch" else (folder / "model_int8.onnx", "int8")
+    assert segmenter.network == f"{file}: {segmenter.backend}, {precision}"
+
+
+def test_others_get_floats(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stale = add_int8(weights, tmp_path / "stale", made_from="other weights")
+    assert HairSegmenter(stale, "onnx").network == f"{stale / 'model.onnx'}: onnx, f32"
+    folder = add_int8(weights, tmp_path / "run")
+    monkeypatch.setattr("hair.segmenter.computes_int8", lambda backend, device: False)
+    assert HairSegmenter(folder, "onnx").network == f"{folder / 'model.onnx'}: onnx, f32"
+
+
+@pytest.mark.parametrize("backend", ["auto", "onnx"])
+def test_int8_is_for_cpus(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert computes_int8(backend, "cpu")
+    assert not computes_int8(backend, "cuda")
+    monkeypatch.setattr("hair.backends.find_spec", lambda name: None)  # no OpenVINO
+    assert computes_int8(backend, "auto")
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider"])
+    assert not computes_int8(backend, "auto")
+    assert computes_int8(backend, "cpu")
 
 
 # ---------------------------------------------------------------------------------------------------- imports
