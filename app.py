@@ -19,7 +19,7 @@ from functools import cache, partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from hair.cli import HelpFormatter, number
+from hair.cli import WEIGHTS_HELP, HelpFormatter, number
 from hair.errors import UserError, run
 
 VARIABLES = {  # of Gradio, for flags that are not given
@@ -51,7 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="also open a public address through Gradio's tunnel (default: $GRADIO_SHARE or no)",
     )
     parser.add_argument("--api_only", action="store_true", help="serve only POST /api/hair, without the page")
-    parser.add_argument("--weights", type=Path, help="a run folder or an exported file (default: the shipped weights)")
+    parser.add_argument("--weights", help=WEIGHTS_HELP)
     return parser
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from hair.cli import HelpFormatter, add_network_flags, check_threshold, number, open_segmenter
 from hair.errors import UserError, run
 from hair.files import write_json, write_png
-from hair.segmenter import DEFAULT_WEIGHTS
+from hair.store import DEFAULT, find_weights
 from training.flags import EXCLUDE_HELP, HAIR_LABEL_HELP
 
 
@@ -30,11 +30,10 @@ def build_parser() -> argparse.ArgumentParser:
     network = parser.add_argument_group("network")
     network.add_argument(
         "--weights",
-        type=Path,
         nargs="+",
-        default=[DEFAULT_WEIGHTS],
+        default=[DEFAULT],
         metavar="RUN",
-        help="run folders, or exported files (default: the shipped weights)",
+        help="run folders, exported files, names of hair --list_weights, or hf://owner/name",
     )
     add_network_flags(network)
     output = parser.add_argument_group("output")
@@ -75,7 +74,8 @@ def main() -> None:
 
     selection = scoring.Selection(args.split, args.fold, args.filter, args.hair_label, args.exclude)
     jobs = []  # all are prepared before the first is scored, so that mistakes are found before hours of scoring
-    for path, weights_name in zip(args.weights, scoring.distinct_names(args.weights), strict=True):
+    weights_names = scoring.distinct_names([Path(weights.partition("#")[0]) for weights in args.weights])
+    for path, weights_name in zip(map(find_weights, args.weights), weights_names, strict=True):
         segmenter = open_segmenter(args, path)
         threshold = segmenter.threshold if args.threshold is None else args.threshold
         for folder, data_name in zip(args.data_dir, scoring.distinct_names(args.data_dir), strict=True):

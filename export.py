@@ -15,7 +15,7 @@ from pathlib import Path
 
 from hair.cli import HelpFormatter, number
 from hair.errors import UserError, run
-from hair.segmenter import DEFAULT_WEIGHTS
+from hair.store import DEFAULT, HUB, find_weights
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".torchscript"}
 
@@ -24,10 +24,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument(
         "--weights",
-        type=Path,
-        default=DEFAULT_WEIGHTS,
+        default=DEFAULT,
         metavar="RUN",
-        help="a run folder (default: the shipped weights)",
+        help="a run folder, a name of hair --list_weights, or hf://owner/name",
     )
     parser.add_argument("--format", choices=SUFFIXES, default="onnx", help="format of the file")
     parser.add_argument(
@@ -48,16 +47,19 @@ def main() -> None:
     if args.int8 and (args.half or args.format != "onnx"):
         raise UserError("--int8 goes with --format onnx only, and without --half")
     name = "model_int8.onnx" if args.int8 else f"model{SUFFIXES[args.format]}"
-    output = args.output or args.weights / name
+    if args.weights.startswith(HUB) and not args.output:
+        raise UserError(f"--weights {args.weights}: add --output FILE; a downloaded run folder stays as it is")
+    weights = find_weights(args.weights)
+    output = args.output or weights / name
     if output.suffix != SUFFIXES[args.format]:
         raise UserError(f"{output}: --format {args.format} writes {SUFFIXES[args.format]} files")
 
     from training import exporting  # torch takes seconds to import, so it comes after --help and mistyped flags
 
     if args.int8:
-        exporting.export_int8(args.weights, args.int8, output, args.img_size)
+        exporting.export_int8(weights, args.int8, output, args.img_size)
     else:
-        exporting.export(args.weights, args.format, output, args.half, args.img_size)
+        exporting.export(weights, args.format, output, args.half, args.img_size)
 
 
 if __name__ == "__main__":

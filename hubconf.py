@@ -1,6 +1,5 @@
 """For torch.hub: `torch.hub.load("<owner>/<repository>", "hair_segmenter")`; the weights come with the repository."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,7 +14,8 @@ def hair_segmenter(weights: str | None = None, **options: Any) -> "HairSegmenter
     """A `HairSegmenter`: from a photo, RGB uint8 (H, W, 3) or a path, to float32 (H, W) in [0, 1].
 
     Args:
-        weights: a run folder or an exported file; None: the shipped weights.
+        weights: a run folder, an exported file, a name or an address (`hair.store.find_weights`); None: the shipped
+            weights.
         options: those of `hair.HairSegmenter`: backend, device, img_size, tta, refine, multi_scale.
 
     Raises:
@@ -33,12 +33,12 @@ def hair_model(weights: str | None = None) -> "nn.Module":
     multiples of 32. Its output are logits (N, 1, H, W).
 
     Args:
-        weights: a run folder; None: the shipped one.
+        weights: a run folder, a name or `hf://owner/name`; None: the shipped one.
 
     Raises:
         hair.UserError: the weights are missing or cannot be loaded.
     """
     from hair.backends import load_torch_model
-    from hair.segmenter import DEFAULT_WEIGHTS
+    from hair.store import find_weights
 
-    return load_torch_model(Path(weights or DEFAULT_WEIGHTS))[0]
+    return load_torch_model(find_weights(weights))[0]

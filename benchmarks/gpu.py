@@ -42,7 +42,8 @@ from hair.errors import UserError
 from hair.files import write_json
 from hair.geometry import preprocess
 from hair.photos import read_photo
-from hair.segmenter import DEFAULT_WEIGHTS, sigmoid
+from hair.segmenter import sigmoid
+from hair.store import DEFAULT_WEIGHTS
 from tools.make_sample import make_celeb
 from training.checkpoint import LAST, TrainingState
 from training.engine import Compute, autocast, train_one_epoch

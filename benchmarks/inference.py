@@ -33,7 +33,8 @@ from hair.errors import run
 from hair.files import encode_picture, write_bytes, write_png
 from hair.geometry import preprocess
 from hair.results import Results
-from hair.segmenter import DEFAULT_WEIGHTS, sigmoid
+from hair.segmenter import sigmoid
+from hair.store import DEFAULT_WEIGHTS
 from hair.video import VideoPlan
 from training.exporting import plain_layout, time_in_turns
 

@@ -17,7 +17,7 @@ import pandas as pd
 from hair import HairSegmenter
 from hair.cli import HelpFormatter
 from hair.errors import run
-from hair.segmenter import DEFAULT_WEIGHTS
+from hair.store import DEFAULT_WEIGHTS
 from training.scoring import choose_photos, markdown, score_photos, summarise
 
 

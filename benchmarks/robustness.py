@@ -36,7 +36,7 @@ from hair.cli import HelpFormatter, number
 from hair.errors import run
 from hair.files import atomic
 from hair.photos import find_photos
-from hair.segmenter import DEFAULT_WEIGHTS
+from hair.store import DEFAULT_WEIGHTS
 from training.scoring import distinct_names, markdown
 
 LIGHT, NOISE, QUALITY = 0.25, 8, 70  # of dim photos

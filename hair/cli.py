@@ -22,6 +22,7 @@ from hair.files import QUALITY, STANDARD_INPUT, folders_below, result_names, res
 from hair.photos import find_inputs, passed_over
 from hair.results import ENDINGS, FORMATS, KINDS, PICTURES, Results, are_there, segment_file, segment_to_stream
 from hair.segmenter import HairSegmenter
+from hair.store import list_weights
 from hair.video import ALPHA_FORMATS, OPAQUE, VideoPlan, is_video, segment_video
 from hair.video import ENDINGS as VIDEO_ENDINGS
 
@@ -38,6 +39,10 @@ USAGE = """Find the hair in photos and videos.
 WORKERS = 3  # photos at a time: one is read and one is written while the network runs
 MANY = 16  # from this many photos on, each worker runs the network on its own share of the cores
 SMOOTHEST = 0.95
+WEIGHTS_HELP = (
+    "a run folder, an exported file, a name of hair --list_weights, https://…/model.onnx#sha256=…, or hf://owner/name "
+    "(default: the shipped weights)"
+)
 ALL_KINDS = tuple(dict.fromkeys((*KINDS, *VIDEO_ENDINGS)))  # of results, for photos and videos
 ALL_ENDINGS = (
     *ENDINGS,
@@ -93,7 +98,7 @@ def add_network_flags(parser: argparse._ArgumentGroup | argparse.ArgumentParser)
     parser.add_argument("--verbose", action="store_true", help="say which file runs, by what and in which precision")
 
 
-def open_segmenter(args: argparse.Namespace, weights: Path | None, threads: int | None = None) -> HairSegmenter:
+def open_segmenter(args: argparse.Namespace, weights: str | Path | None, threads: int | None = None) -> HairSegmenter:
     """A segmenter as the flags of `add_network_flags` describe it; see HairSegmenter for `weights` and `threads`."""
     segmenter = HairSegmenter(
         weights=weights,
@@ -185,7 +190,14 @@ def build_parser(usage: str = USAGE, demo: Path | None = None) -> argparse.Argum
         help="copy EXIF data to the results, without location, serial numbers, owner's name and thumbnail",
     )
     how = parser.add_argument_group("network")
-    how.add_argument("--weights", type=Path, help="a run folder or an exported file (default: the shipped weights)")
+    how.add_argument("--weights", metavar="RUN", help=WEIGHTS_HELP)
+    how.add_argument(
+        "--list_weights",
+        action="version",
+        version=list_weights(),
+        default=False,
+        help="show the weights that have a name, and end",
+    )
     add_network_flags(how)
     video = parser.add_argument_group("video")
     video.add_argument("--every", type=int, default=1, metavar="N", help="run the network on every Nth frame only")

@@ -13,12 +13,8 @@ from hair.geometry import letterbox, preprocess, restore
 from hair.looks import look_closer
 from hair.photos import read_photo
 from hair.refine import refine_edges
+from hair.store import find_weights
 
-PACKAGE = Path(__file__).resolve().parent
-INSTALLED_WEIGHTS = PACKAGE / "weights" / "wild"  # in an installed wheel
-DEFAULT_WEIGHTS = (
-    INSTALLED_WEIGHTS if INSTALLED_WEIGHTS.is_dir() else PACKAGE.parent / "weights/timm-tf_efficientnet_lite0_Unet_wild"
-)
 TTA_SCALES = (1, 0.75, 1.25)
 
 
@@ -31,8 +27,9 @@ class HairSegmenter:
     """A trained network that computes for each pixel of a photo the probability that it is hair. Threads may share one.
 
     Args:
-        weights: a run folder, with `config.json` and `model.safetensors` or `model.onnx`; or a file from `export.py`
-            (`.onnx`, `.xml`, `.torchscript`). None: the weights that come with the project.
+        weights: a run folder, with `config.json` and `model.safetensors` or `model.onnx`; a file from `export.py`
+            (`.onnx`, `.xml`, `.torchscript`); or a name or an address, see `store.find_weights`. None: the weights that
+            come with the project.
         backend: `onnx`, `openvino`, `torch`, or `auto`. `auto` runs the ONNX file, if there is one, with OpenVINO if
             that is installed, else with ONNX Runtime; without an ONNX file it uses torch. On a CPU that computes in
             int8 (see `backends.computes_int8`), `model_int8.onnx` comes before `model.onnx`.
@@ -72,7 +69,7 @@ class HairSegmenter:
             raise UserError(f"--backend {backend}: choose from {', '.join(BACKENDS)}")
         if threads is not None and threads < 1:
             raise UserError(f"threads: {threads} is not a number of cores")
-        path = Path(weights) if weights is not None else DEFAULT_WEIGHTS
+        path = find_weights(weights)
         opener = _open_folder if path.is_dir() else open_network
         self._network = opener(path, backend, device, threads=threads)
         self.facts = self._network.facts

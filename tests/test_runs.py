@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import train_celeb
+from hair.store import TABLE
 from models import decoder_name
 from tests.commands import parse
 from tests.conftest import ROOT
@@ -87,7 +88,7 @@ def needed(flags: Namespace) -> Iterator[Path]:
         value = getattr(flags, name, None)
         for one in value if isinstance(value, list) else [value]:
             path = one[0] if isinstance(one, tuple) else one  # a share of an average
-            if path is not None and not Path(path).is_absolute():
+            if path is not None and path not in TABLE and not Path(path).is_absolute():
                 yield Path(path)
     if Path(getattr(flags, "encoder_weights", "")).suffix:
         yield Path(flags.encoder_weights)

@@ -14,7 +14,7 @@ from pathlib import Path
 from hair.cli import HelpFormatter, add_network_flags, check_threshold, number, open_segmenter
 from hair.errors import run
 from hair.files import write_bytes, write_png
-from hair.segmenter import DEFAULT_WEIGHTS
+from hair.store import DEFAULT_WEIGHTS
 from training.flags import HAIR_LABEL_HELP
 from training.sources import source_of
 

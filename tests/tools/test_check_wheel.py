@@ -3,7 +3,7 @@
 import tomllib
 from pathlib import Path
 
-from hair import segmenter
+from hair import store
 from tests.conftest import ROOT
 from tools import check_wheel
 
@@ -12,9 +12,9 @@ INCLUDED = BUILD["wheel"]["force-include"]  # path in the checkout to path in th
 
 
 def test_the_default_weights_lie_where_the_installed_package_looks():
-    expected = segmenter.INSTALLED_WEIGHTS.relative_to(segmenter.PACKAGE.parent)
+    expected = store.INSTALLED_WEIGHTS.relative_to(store.PACKAGE.parent)
     assert {Path(target).parent for target in INCLUDED.values()} == {expected}
-    assert {(ROOT / source).parent for source in INCLUDED} == {segmenter.DEFAULT_WEIGHTS}
+    assert {(ROOT / source).parent for source in INCLUDED} == {store.DEFAULT_WEIGHTS}
     assert {Path(target).name for target in INCLUDED.values()} == {"model.onnx", "README.md"}
 
 
