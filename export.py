@@ -37,6 +37,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--half", action="store_true", help="store the weights in float16")
     parser.add_argument("--int8", type=Path, metavar="DIR", help="int8 ONNX, calibrated on the photos in this folder")
+    parser.add_argument(
+        "--opset", type=number(int, 13), metavar="N", help="ONNX opset (default: the oldest that the network allows)"
+    )
     return parser
 
 
@@ -46,6 +49,8 @@ def main() -> None:
         raise UserError(f"--img_size {args.img_size} is not a multiple of 32")
     if args.int8 and (args.half or args.format != "onnx"):
         raise UserError("--int8 goes with --format onnx only, and without --half")
+    if args.opset and args.format != "onnx":
+        raise UserError("--opset goes with --format onnx only")
     name = "model_int8.onnx" if args.int8 else f"model{SUFFIXES[args.format]}"
     if args.weights.startswith(HUB) and not args.output:
         raise UserError(f"--weights {args.weights}: add --output FILE; a downloaded run folder stays as it is")
@@ -57,9 +62,9 @@ def main() -> None:
     from training import exporting  # torch takes seconds to import, so it comes after --help and mistyped flags
 
     if args.int8:
-        exporting.export_int8(weights, args.int8, output, args.img_size)
+        exporting.export_int8(weights, args.int8, output, args.img_size, args.opset)
     else:
-        exporting.export(weights, args.format, output, args.half, args.img_size)
+        exporting.export(weights, args.format, output, args.half, args.img_size, args.opset)
 
 
 if __name__ == "__main__":

@@ -7,13 +7,15 @@ import json
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import onnx
 import torch
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, checker, helper, numpy_helper, shape_inference, version_converter
 from onnxruntime import quantization
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import nn
@@ -33,11 +35,12 @@ FIXED_SIZE = ("PSPNet", "UPerNet", "DPT")
 DEMO = Path(__file__).resolve().parents[1] / "demo"
 LARGEST_DIFFERENCE, LEAST_IOU = 1e-3, 0.999  # from PyTorch: of probabilities, of masks
 LARGEST_DIFFERENCE_HALF, LEAST_IOU_HALF = 5e-2, 0.99  # the same for float16 weights
+OLDEST_OPSET = 13  # the first with one scale for each channel, as int8 needs
 OTHER_SIZE = 64  # pixels by which the second tested size differs
 LEAST_INT8_PHOTOS, MOST_INT8_PHOTOS = 8, 200  # half of them calibrate, the other half measure
 
 
-def export_onnx(model: nn.Module, path: Path, facts: dict, half: bool = False) -> None:
+def export_onnx(model: nn.Module, path: Path, facts: dict, half: bool = False, opset: int | None = None) -> None:
     """Write a network as ONNX: `photo` float32 (N, 3, S, S), normalised, to `logits` float32 (N, 1, S, S).
 
     Args:
@@ -45,6 +48,7 @@ def export_onnx(model: nn.Module, path: Path, facts: dict, half: bool = False) -
         path: the file to write.
         facts: stored in the metadata as JSON, key `hair`.
         half: store the weights as float16 and convert them when loading, so that the computation stays in float32.
+        opset: ONNX opset; None: the oldest that the network can be written in.
     """
     size, dims = facts["img_size"], {0: torch.export.Dim("batch")}
     if facts["fixed_size"] is None:
@@ -62,11 +66,35 @@ def export_onnx(model: nn.Module, path: Path, facts: dict, half: bool = False) -
             verbose=False,
         )
     assert program is not None  # it is None only for the exporter before dynamo
-    proto = program.model_proto
+    proto = to_opset(program.model_proto, opset)
     if half:
         _store_half(proto)
     onnx.helper.set_model_props(proto, {METADATA: json.dumps(facts)})
     onnx.save(proto, path)
+
+
+def to_opset(proto: ModelProto, opset: int | None = None) -> ModelProto:
+    """A network in another opset, with the lowest IR version for that opset, so that older programs can read it.
+
+    Args:
+        proto: the network as exported.
+        opset: None: the oldest one, from 13 on, that has all operators of the network.
+
+    Raises:
+        UserError: an opset that lacks operators of the network, or that the installed onnx does not know.
+    """
+    newest = onnx.defs.onnx_opset_version()
+    for version in range(OLDEST_OPSET, newest + 1) if opset is None else [opset]:
+        # RuntimeError: the converter has no translation for an operator.
+        with contextlib.suppress(RuntimeError, checker.ValidationError, shape_inference.InferenceError):
+            converted = version_converter.convert_version(proto, version)
+            converted.ir_version = helper.find_min_ir_version_for(converted.opset_import)
+            checker.check_model(converted, full_check=True)
+            return converted
+    if opset is None:
+        return proto
+    oldest = to_opset(proto).opset_import[0].version
+    raise UserError(f"--opset {opset}: this network can be written in opset {oldest} to {newest}")
 
 
 def plain_layout(model: nn.Module) -> nn.Module:
@@ -183,7 +211,9 @@ def time_in_turns(networks: dict[str, Network], inputs: np.ndarray, rounds: int 
     return {name: float(np.median(values)) for name, values in times.items()}
 
 
-def export(folder: Path, kind: str, output: Path, half: bool = False, size: int | None = None) -> None:
+def export(
+    folder: Path, kind: str, output: Path, half: bool = False, size: int | None = None, opset: int | None = None
+) -> None:
     """Export a run folder, compare with PyTorch and print the differences and the speed of both.
 
     Args:
@@ -192,6 +222,7 @@ def export(folder: Path, kind: str, output: Path, half: bool = False, size: int 
         output: the file to write; nothing is written if the two differ too much.
         half: store the weights in float16.
         size: pixels of the network's input; the trained size if None.
+        opset: of an ONNX file; the oldest possible one if None.
 
     Raises:
         UserError: weights that cannot be loaded or exported, or probabilities that differ by more than 1e-3 (5e-2 with
@@ -199,11 +230,15 @@ def export(folder: Path, kind: str, output: Path, half: bool = False, size: int 
     """
     model, facts = models.load_model(folder)
     facts = portable_facts(folder, model, facts, size)
-    write = {"onnx": export_onnx, "openvino": export_openvino, "torchscript": export_torchscript}[kind]
+    writers: dict[str, Callable] = {
+        "onnx": partial(export_onnx, opset=opset),
+        "openvino": export_openvino,
+        "torchscript": export_torchscript,
+    }
     eager = TorchNetwork(model, facts, "cpu")
     with atomic(output) as temporary:
         try:
-            write(model, temporary, facts, half)
+            writers[kind](model, temporary, facts, half)
         except (RuntimeError, AssertionError, ImportError) as error:
             raise UserError(
                 f"{folder}: {facts['decoder']} cannot be exported at {facts['img_size']} px: "
@@ -270,7 +305,9 @@ def _megabytes(path: Path) -> float:
     return sum(file.stat().st_size for file in files) / 1e6
 
 
-def export_int8(folder: Path, photos_dir: Path, output: Path, size: int | None = None) -> dict[str, float]:
+def export_int8(
+    folder: Path, photos_dir: Path, output: Path, size: int | None = None, opset: int | None = None
+) -> dict[str, float]:
     """Write an int8 ONNX file and print its loss in quality, on photos that were not used for calibration.
 
     Args:
@@ -278,6 +315,7 @@ def export_int8(folder: Path, photos_dir: Path, output: Path, size: int | None =
         photos_dir: at least 8 photos that resemble the user's own; with `image/` and `mask/`, Dice is measured, too.
         output: the file to write.
         size: pixels of the network's input; the trained size if None.
+        opset: the oldest possible one if None.
 
     Returns:
         `iou` of its masks with the float32 masks; `ms_float32` and `ms_int8`; `dice_float32` and `dice_int8` where
@@ -299,7 +337,7 @@ def export_int8(folder: Path, photos_dir: Path, output: Path, size: int | None =
     facts = portable_facts(folder, model, facts, size)
     with atomic(output) as temporary, tempfile.TemporaryDirectory(dir=temporary.parent) as scratch:
         source = Path(scratch, "float32.onnx")
-        export_onnx(model, source, facts)
+        export_onnx(model, source, facts, opset=opset)
         quantise(source, temporary, facts | {"int8": True}, calibrate)
         networks = {"float32": open_network(source, "onnx"), "int8": open_network(temporary, "onnx")}
         inputs = [_inputs([photo], facts) for photo in measure]

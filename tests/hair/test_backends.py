@@ -6,12 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest.mock import Mock
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hair import HairSegmenter, UserError, backends
+from hair.geometry import preprocess
 from tests.hair.conftest import FACTS
 from tests.pictures import FUZZ
 from tools.make_sample import draw_head
@@ -30,6 +32,14 @@ def test_openvino_agrees(weights: Path, head: np.ndarray) -> None:
     pytest.importorskip("openvino")
     onnx, openvino = (HairSegmenter(weights, backend)(head) for backend in ("onnx", "openvino"))
     np.testing.assert_allclose(openvino, onnx, atol=0.05)  # it may compute in bfloat16
+
+
+def test_opencv_reads_the_onnx_file(weights: Path, head: np.ndarray) -> None:
+    onnx = backends.open_network(weights / "model.onnx", "onnx")
+    photo = preprocess(head, 64, onnx.facts["mean"], onnx.facts["std"])[None]
+    network = cv2.dnn.readNetFromONNX(str(weights / "model.onnx"))
+    network.setInput(photo)
+    np.testing.assert_allclose(network.forward(), onnx(photo), atol=1e-3)
 
 
 @pytest.mark.parametrize("threads", [None, 1])

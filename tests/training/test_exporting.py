@@ -1,6 +1,8 @@
 """Every decoder leaves PyTorch unchanged, and what differs is not written."""
 
 import json
+import subprocess
+import venv
 from pathlib import Path
 
 import numpy as np
@@ -93,7 +95,7 @@ def test_int8(tmp_path: Path) -> None:
         exporting.export_int8(tmp_path / "run", tmp_path, tmp_path / "no.onnx")
 
 
-def write_two_layers(_: object, path: Path, facts: dict, half: bool = False) -> None:
+def write_two_layers(_: object, path: Path, facts: dict, half: bool = False, opset: int | None = None) -> None:
     """Stands in for `export_onnx`, whose exporter takes most of the time: a network of its own."""
     rng = np.random.default_rng(0)
     shapes = {"one": (4, 3, 3, 3), "two": (1, 4, 3, 3)}
@@ -128,6 +130,43 @@ def test_int8_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert np.abs(reference - rounded).max() > 0  # not compared with itself
         np.testing.assert_array_equal(rounded, backends.open_network(tmp_path / name, "onnx")(photo))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["float32.onnx", "photos", "prepared.onnx"]
+
+
+def test_onnx_is_written_for_the_oldest_programs_that_can_read_it() -> None:
+    def network(node: onnx.NodeProto, opset: int = 20) -> onnx.ModelProto:
+        ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, 4, 4]) for name in ("photo", "logits")]
+        graph = helper.make_graph([node], "hair", ends[:1], ends[1:])
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
+
+    sigmoid = network(helper.make_node("Sigmoid", ["photo"], ["logits"]))
+    oldest = exporting.to_opset(sigmoid)
+    assert (oldest.opset_import[0].version, oldest.ir_version) == (13, 7)
+    assert exporting.to_opset(sigmoid, 18).opset_import[0].version == 18
+    newer = network(helper.make_node("Mish", ["photo"], ["logits"]))  # an operator of opset 18
+    assert (exporting.to_opset(newer).opset_import[0].version, exporting.to_opset(newer).ir_version) == (18, 8)
+    for opset in (17, 99):
+        with pytest.raises(UserError, match=rf"--opset {opset}: this network can be written in opset 18 to \d+"):
+            exporting.to_opset(newer, opset)
+
+
+@pytest.mark.slow
+def test_onnx_runtime_1_17_runs_it(tmp_path: Path) -> None:
+    """In an environment of its own, which needs internet access."""
+    exporting.export(save_tiny(tmp_path), "onnx", tmp_path / "model.onnx")
+    photo = np.random.default_rng(0).standard_normal((1, 3, 64, 64), dtype=np.float32)
+    np.save(tmp_path / "photo.npy", photo)
+    venv.create(tmp_path / "old", with_pip=True)
+    python = tmp_path / "old" / "bin" / "python"
+    if subprocess.run([python, "-m", "pip", "install", "-q", "onnxruntime==1.17.3", "numpy<2"]).returncode:
+        pytest.skip("ONNX Runtime 1.17.3 cannot be installed here")
+    program = (
+        "import numpy, onnxruntime; assert onnxruntime.__version__ == '1.17.3'; "
+        "session = onnxruntime.InferenceSession('model.onnx'); "
+        "numpy.save('logits.npy', session.run(None, {'photo': numpy.load('photo.npy')})[0])"
+    )
+    subprocess.run([python, "-c", program], cwd=tmp_path, check=True)
+    expected = backends.open_network(tmp_path, "torch")(photo)
+    np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), expected, atol=1e-3)
 
 
 def test_facts_are_carried_over_or_missed(tmp_path: Path) -> None:
@@ -183,7 +222,14 @@ def test_compare_sees_a_wrong_normalisation() -> None:
 
 
 @pytest.mark.parametrize(
-    "flags", [["--img_size", "100"], ["--int8", "x", "--half"], ["--output", "a.xml"], ["--weights", "nowhere"]]
+    "flags",
+    [
+        ["--img_size", "100"],
+        ["--int8", "x", "--half"],
+        ["--output", "a.xml"],
+        ["--weights", "nowhere"],
+        ["--format", "openvino", "--opset", "15"],
+    ],
 )
 def test_wrong_flags_are_one_line(tmp_path: Path, flags: list[str]) -> None:
     assert scripts.run(tmp_path, *flags, script="export") == 1
