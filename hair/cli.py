@@ -22,6 +22,7 @@ from hair.files import QUALITY, STANDARD_INPUT, folders_below, result_names, res
 from hair.photos import find_inputs, passed_over
 from hair.results import ENDINGS, FORMATS, KINDS, PICTURES, Results, are_there, segment_file, segment_to_stream
 from hair.segmenter import HairSegmenter
+from hair.shards import Shard, parse_shard
 from hair.store import list_weights
 from hair.video import ALPHA_FORMATS, OPAQUE, VideoPlan, is_video, segment_video
 from hair.video import ENDINGS as VIDEO_ENDINGS
@@ -136,6 +137,12 @@ def build_parser(usage: str = USAGE, demo: Path | None = None) -> argparse.Argum
         what.add_argument("--num", type=int, default=1, help="number of the demo photo, if no PATH is given")
     what.add_argument("--recursive", action="store_true", help="include subfolders, and keep them in the output folder")
     what.add_argument(
+        "--shard",
+        type=parse_shard,
+        metavar="K/N",
+        help="process only share K of N of the inputs; see docs/scale.md",
+    )
+    what.add_argument(
         "--max_pixels",
         type=number(int, 1),
         metavar="N",
@@ -245,9 +252,7 @@ def main(usage: str = USAGE, demo: Path | None = None) -> None:
     kinds = tuple(dict.fromkeys(args.save))
     if args.output is not None:
         check_output(kinds[0], files, missing)
-    targets = name_results(files, args.output_dir, inputs if args.recursive else ())
-    if args.skip_existing and args.output is None:
-        targets = without_existing(targets, inputs, args)
+    targets = choose_targets(files, inputs, args)
     failures = list(missing)
     if targets:
         segmenter = open_segmenter(args, args.weights, threads_for(list(targets)))
@@ -294,6 +299,8 @@ def check_flags(args: argparse.Namespace, names: Sequence[str]) -> None:
         raise UserError("- is standard input, which is the terminal here; add < FILE")
     if args.background is not None and not {"alpha", "frames"} & set(args.save):
         raise UserError("--background is for cut-outs; add --save alpha")
+    if args.output is not None and args.shard:
+        raise UserError(f"--shard {args.shard} divides many inputs, but --output - takes one")
     if args.output is not None and args.output != "-":
         raise UserError(f"--output {args.output}: only - is allowed (standard output); for a folder use --output_dir")
     if args.output is not None and len(set(args.save)) > 1:
@@ -324,12 +331,34 @@ def name_results(files: Sequence[Path], output_dir: Path, inputs: Sequence[Path]
     return dict(zip(files, result_names(files, output_dir, ALL_ENDINGS, folders), strict=True))
 
 
-def without_existing(targets: dict[Path, Path], inputs: Sequence[Path], args: argparse.Namespace) -> dict[Path, Path]:
-    """The targets from `name_results` whose results do not all exist; prints how many inputs are skipped."""
-    # Results that an earlier run wrote next to its photos are not inputs, and must not change the numbers in names.
+def choose_targets(files: Sequence[Path], inputs: Sequence[Path], args: argparse.Namespace) -> dict[Path, Path]:
+    """The files to process, each with the path of its results; prints how many others `--shard` and so on leave out."""
+    below = inputs if args.recursive else ()
+    targets = name_results(files, args.output_dir, below)
+    if args.output is not None or not (args.skip_existing or args.shard):
+        return targets
+    # Results that another run wrote next to its photos are not inputs, and must not change the numbers in names.
     made = results_among(targets, ALL_ENDINGS).difference(inputs)
-    files = [path for path in targets if path not in made]
-    targets = name_results(files, args.output_dir, inputs if args.recursive else ())
+    targets = name_results([path for path in targets if path not in made], args.output_dir, below)
+    if args.shard:
+        targets = own_share(targets, inputs, args.shard)
+    return without_existing(targets, args) if args.skip_existing else targets
+
+
+def own_share(targets: Mapping[Path, Path], inputs: Sequence[Path], shard: Shard) -> dict[Path, Path]:
+    """The targets from `name_results` in a share, by their paths relative to the inputs; prints how many they are."""
+    folders = folders_below(list(targets), inputs)
+    mine = {
+        path: name
+        for (path, name), folder in zip(targets.items(), folders, strict=True)
+        if shard.has(folder / path.name)
+    }
+    print(f"share {shard}: {len(mine)} of {len(targets)} inputs")
+    return mine
+
+
+def without_existing(targets: dict[Path, Path], args: argparse.Namespace) -> dict[Path, Path]:
+    """The targets from `name_results` whose results do not all exist; prints how many inputs are skipped."""
     waiting = {path: name for path, name in targets.items() if not _is_done(path, name, args)}
     if count := len(targets) - len(waiting):
         print(f"{count} of {len(targets)} inputs skipped: their results exist")

@@ -1,7 +1,9 @@
 """Score weights on photos with known masks: tables, and pictures of the worst photos."""
 
+import math
+import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +18,14 @@ from dataset import PhotoSet, open_data
 from hair.effects import draw_overlay
 from hair.errors import UserError
 from hair.segmenter import HairSegmenter
+from hair.shards import Shard
 from training.sources import excluded_rows
 from utils import boundary_f1, scores
 
 TILE, CAPTION, TILES_A_ROW = 256, 24, 4  # of a sheet of photos: pixels, pixels below it, photos
+COUNTS = ("tp", "fp", "fn", "tn")  # of pixels
+COLUMNS = ("path", *COUNTS, "dice", "boundary_f1", "agreement")
+NO_LABEL = "(no label)"
 SMALLEST_AREA = 0.01  # of a photo, to which disputed pixels are compared: a few of them are no matter without hair
 TILE_COLOR, WHITE = 32, (255, 255, 255)
 
@@ -55,6 +61,7 @@ class Selection:
         query: a query for the Korean data set.
         hair_label: classes that are hair, for `dataset.open_data`.
         exclude: a file that names photos to leave out, for `sources.excluded_rows`.
+        shard: only this share of the photos, by their paths relative to the data set's folder.
     """
 
     split: str = "valid"
@@ -62,6 +69,25 @@ class Selection:
     query: str | None = None
     hair_label: Sequence[str] = ()
     exclude: Path | None = None
+    shard: Shard | None = None
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a job's photos add up to.
+
+    Attributes:
+        weights, data: names.
+        img_size: of the network's input, in pixels.
+        sums: over all photos, from `sum_up`.
+        groups: the same over the photos of each group of `labels`, by name.
+    """
+
+    weights: str
+    data: str
+    img_size: int
+    sums: dict[str, float]
+    groups: dict[str, dict[str, float]]
 
 
 def choose_photos(folder: Path, segmenter: HairSegmenter, selection: Selection | None = None) -> PhotoSet:
@@ -73,7 +99,7 @@ def choose_photos(folder: Path, segmenter: HairSegmenter, selection: Selection |
         selection: from the data set; the fold that the weights held out if None.
 
     Raises:
-        UserError: no such fold or split, or no photos in it.
+        UserError: no such fold or split, or no photos in it. A share may be empty.
     """
     chosen = selection or Selection()
     index = open_data(folder, chosen.query, chosen.hair_label)
@@ -82,6 +108,9 @@ def choose_photos(folder: Path, segmenter: HairSegmenter, selection: Selection |
         rows = np.setdiff1d(rows, excluded_rows([index], chosen.exclude)[0])
     if not len(rows):
         raise UserError(f"{folder}: there are no photos in its {chosen.split} set; --split all uses all photos")
+    if chosen.shard is not None:
+        names = (Path(os.path.relpath(index.photo(row), index.root)) for row in rows)
+        rows = rows[np.fromiter((chosen.shard.has(name) for name in names), bool, len(rows))]
     return PhotoSet([index], [rows])
 
 
@@ -135,7 +164,7 @@ def score_photos(segmenter: HairSegmenter, photos: PhotoSet, threshold: float) -
                 "agreement": agreement(probabilities, hair, threshold),
             }
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def agreement(probabilities: np.ndarray, hair: np.ndarray, threshold: float) -> float:
@@ -152,27 +181,48 @@ def agreement(probabilities: np.ndarray, hair: np.ndarray, threshold: float) -> 
     return 1 - disputed / area
 
 
+def sum_up(rows: pd.DataFrame) -> dict[str, float]:
+    """The number of photos, the pixel counts and the sums of scores per photo, from the rows of `score_photos`."""
+    counts = {kind: int(rows[kind].sum()) for kind in COUNTS}
+    return {"photos": len(rows), **counts, **{kind: math.fsum(rows[kind]) for kind in ("dice", "boundary_f1")}}
+
+
 def summarise(rows: pd.DataFrame) -> dict[str, float]:
     """The scores of a whole set from the rows of `score_photos`."""
-    counts = (torch.tensor(rows[kind].to_numpy(np.int64))[:, None] for kind in ("tp", "fp", "fn", "tn"))
-    return {"photos": len(rows), **scores(*counts), "boundary_f1": float(rows["boundary_f1"].mean())}
+    return scores_of(sum_up(rows))
 
 
-def result_rows(job: Job, rows: pd.DataFrame, split: str, label: str | None) -> Iterator[dict]:
-    """The rows of the results table for a job: all photos, then each group of its labels.
+def scores_of(sums: dict[str, float]) -> dict[str, float]:
+    """The scores of a whole set from its sums; those per photo are NaN without photos."""
+    found = scores(*(torch.tensor([[int(sums[kind])]]) for kind in COUNTS))
+    means = {kind: sums[kind] / sums["photos"] if sums["photos"] else math.nan for kind in ("dice", "boundary_f1")}
+    found["dice_per_photo"] = means["dice"]
+    return {"photos": int(sums["photos"]), **found, "boundary_f1": means["boundary_f1"]}
+
+
+def add_up(job: Job, rows: pd.DataFrame) -> Scored:
+    """The sums of a job from the rows of `score_photos`, and those of each group of its labels."""
+    groups = {}
+    if job.labels is not None:
+        for key, group in rows.groupby(job.labels.to_numpy(), dropna=False):
+            groups[NO_LABEL if pd.isna(key) else str(key)] = sum_up(group)
+    return Scored(job.weights, job.data, job.segmenter.img_size, sum_up(rows), groups)
+
+
+def result_rows(scored: Sequence[Scored], split: str, label: str | None) -> list[dict]:
+    """The rows of the results table: for each job all photos, then each group of its labels.
 
     Args:
-        job: what was scored.
-        rows: from `score_photos`.
+        scored: of each job, from `add_up`.
         split: name of the part of the data set.
         label: name of the labels.
     """
-    facts = {"weights": job.weights, "data": f"{job.data} ({split})", "img_size": job.segmenter.img_size}
-    yield facts | summarise(rows)
-    if job.labels is not None:
-        for key, group in rows.groupby(job.labels.to_numpy(), dropna=False):
-            name = "(no label)" if pd.isna(key) else key
-            yield facts | {"data": f"{label} = {name}"} | summarise(group)
+    rows = []
+    for one in scored:
+        facts = {"weights": one.weights, "data": f"{one.data} ({split})", "img_size": one.img_size}
+        rows.append(facts | scores_of(one.sums))
+        rows += [facts | {"data": f"{label} = {name}"} | scores_of(sums) for name, sums in one.groups.items()]
+    return rows
 
 
 def markdown(table: pd.DataFrame) -> str:
