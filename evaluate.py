@@ -57,7 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="FILE",
-        help="the scores of all from files of every --shard",
+        help="print the scores of all shares, from their files",
     )
     output.add_argument("--output_dir", type=Path, default=Path("result"), help="folder for the pictures of --worst")
     return parser

@@ -17,9 +17,20 @@ PLACES = ("tools.", "benchmarks.")  # of modules that are run by `python -m`
 
 
 def split_lines(text: str) -> list[list[str]]:
-    """The words of each command in lines of shell code, without comments; `&&` ends a command, too."""
+    """The words of each command in lines of shell code, without comments; `&&` ends a command, too.
+
+    Of a command for `parallel`, what it runs for the first of its arguments; SLURM's variables are 1.
+    """
+    text = re.sub(r"\$SLURM_\w+", "1", text)
     parts = re.split(r"\n|&&", text.replace("\\\n", " "))
-    return [words for part in parts if (words := shlex.split(part, comments=True))]
+    return [_without_parallel(words) for part in parts if (words := shlex.split(part, comments=True))]
+
+
+def _without_parallel(words: list[str]) -> list[str]:
+    if words[0] != "parallel":
+        return words
+    first = next(place for place, word in enumerate(words) if word in ("hair", "python"))
+    return [word.replace("{}", "1") for word in words[first : words.index(":::")]]
 
 
 def find_module(words: list[str]) -> tuple[str, list[str]] | None:

@@ -102,7 +102,7 @@ def commands(text: str) -> list[list[str]]:
 def test_every_page_has_its_translation():
     assert {name_of(english) for english, _ in PAIRS} == {"README.md", *map(name_of, english_docs())}
     assert {name_of(page) for page in english_docs()} == {
-        f"docs/{name}.md" for name in ("data", "faq", "flags", "inference", "results", "training")
+        f"docs/{name}.md" for name in ("data", "faq", "flags", "inference", "results", "scale", "training")
     }
 
 
