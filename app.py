@@ -3,6 +3,7 @@
     pip install -r requirements-app.txt
     python app.py                                     # http://127.0.0.1:7860
     python app.py --api_only                          # without the page; POST /api/hair takes a photo
+    python app.py --static                            # the page that runs in the visitor's browser
 
 Photos stay on this machine: uploads and results are deleted when the page is closed.
 """
@@ -14,6 +15,7 @@ import signal
 import socket
 import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
@@ -50,7 +52,13 @@ def build_parser() -> argparse.ArgumentParser:
         action=argparse.BooleanOptionalAction,
         help="also open a public address through Gradio's tunnel (default: $GRADIO_SHARE or no)",
     )
-    parser.add_argument("--api_only", action="store_true", help="serve only POST /api/hair, without the page")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--api_only", action="store_true", help="serve only POST /api/hair, without the page")
+    only.add_argument(
+        "--static",
+        action="store_true",
+        help="serve only the page that runs in the visitor's browser (web/ondevice/dist)",
+    )
     parser.add_argument("--weights", help=WEIGHTS_HELP)
     return parser
 
@@ -87,19 +95,36 @@ def open_tunnel(host: str, port: int) -> str:
         ) from error
 
 
+def build(args: argparse.Namespace, folder: Path) -> Callable:
+    """What the flags ask for; uploads and results are kept in `folder`. Raises OSError or UserError."""
+    # Imported here, so that --help and the tables of flags need no Gradio.
+    if args.static:
+        from web.static import build_static
+
+        if args.weights:
+            raise UserError("--static: the page has the weights that it was built with; leave out --weights")
+        return build_static()
+    from hair import HairSegmenter
+
+    segmenter = cache(partial(HairSegmenter, args.weights))
+    segmenter("auto")  # loaded before the first visitor; wrong --weights are reported now
+    if args.api_only:
+        from web.api import build_api
+        from web.visitors import Turns
+
+        return build_api(segmenter, Turns(), args.root_path, is_alone=True)
+    from web.page import Page
+    from web.server import build_server
+
+    page = Page(segmenter, folder, args.root_path)
+    os.environ["GRADIO_TEMP_DIR"] = str(page.inbox)
+    return build_server(page)
+
+
 def main() -> None:
     """Serve the page until Ctrl-C or SIGTERM. Raises OSError or UserError."""
     args = read_arguments()
-    # Imported here, so that --help and the tables of flags need no Gradio.
     import uvicorn
-
-    from hair import HairSegmenter
-    from web.api import build_api
-    from web.visitors import Turns
-
-    if not args.api_only:
-        from web.page import Page
-        from web.server import build_server
 
     # By default the signal would end the process at once; this way the folder below is deleted.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
@@ -107,14 +132,7 @@ def main() -> None:
         tempfile.tempdir = folder  # so that whatever an upload leaves is deleted, too
         family = socket.AF_INET6 if ":" in args.host else socket.AF_INET
         listener = socket.create_server((args.host, args.port), family=family)
-        segmenter = cache(partial(HairSegmenter, args.weights))
-        segmenter("auto")  # loaded before the first visitor; wrong --weights are reported now
-        if args.api_only:
-            server = build_api(segmenter, Turns(), args.root_path, is_alone=True)
-        else:
-            page = Page(segmenter, Path(folder), args.root_path)
-            os.environ["GRADIO_TEMP_DIR"] = str(page.inbox)
-            server = build_server(page)
+        server = build(args, Path(folder))
         shown = f"[{args.host}]" if ":" in args.host else args.host
         print(f"http://{shown}:{args.port}  (stop with Ctrl-C)", flush=True)
         if args.share:

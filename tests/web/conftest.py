@@ -118,3 +118,11 @@ def segment_batch(page: Page, files: list[Path], kinds: tuple[str, ...] = ("mask
     """What the page says after a batch."""
     names = [str(file) for file in files]
     return page.segment_batch(names, list(kinds), 0.5, "#6e3325", True, VISITOR, lambda *_, **__: None)
+
+
+def save(page, selector: str, path: Path) -> Path:
+    """Click a download button of a page in the browser."""
+    with page.expect_download() as download:
+        page.click(selector)
+    download.value.save_as(path)
+    return path

@@ -17,7 +17,7 @@ from PIL import Image
 from hair import HairSegmenter
 from hair.dye import SURELY_NOT
 from tests.conftest import ROOT
-from tests.web.conftest import DEMO, VISITOR, put, segment_batch
+from tests.web.conftest import DEMO, VISITOR, put, save, segment_batch
 from web.page import Page
 
 SCREENSHOT = os.environ.get("SCREENSHOT")  # the README's: SCREENSHOT=demo/app.jpg pytest tests/web/test_page.py
@@ -36,13 +36,6 @@ def source(page, kind: str) -> str:
 def wait_for_change(page, kind: str, before: str) -> None:
     selector = f"#pictures figure:has(.save-{kind}) img"
     page.wait_for_function("([s, old]) => document.querySelector(s)?.src !== old", arg=[selector, before])
-
-
-def save(page, selector: str, path: Path) -> Path:
-    with page.expect_download() as download:
-        page.click(selector)
-    download.value.save_as(path)
-    return path
 
 
 def blueness(image: np.ndarray, where: np.ndarray) -> float:
