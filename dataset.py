@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import albumentations as A
 import numpy as np
@@ -23,7 +24,6 @@ from training.checks import check_rows
 from training.folders import SPLIT_SEED, FolderIndex, by_number, is_folder, open_folder, prepare_celeb
 from training.korean import KoreanIndex, open_korean
 from training.labels import LabelIndex, open_labels
-from training.masks import check_picture
 from training.processes import rank, world_size
 from training.workers import WorkerLoader, start_worker
 
@@ -107,9 +107,9 @@ class PhotoSet:
         return photo.pixels, mask[centres, centres]
 
     def digests(self) -> np.ndarray:
-        """A number for each photo's path, sorted int64, by which a resumed run recognises its photos."""
+        """A number for each photo's path, int64 in the set's order, by which a resumed run recognises its photos."""
         paths = (os.fsencode(os.path.abspath(self.path(i))) for i in range(len(self)))  # noqa: PTH100 (faster)
-        return np.sort(np.frombuffer(b"".join(hashlib.blake2b(p, digest_size=8).digest() for p in paths), np.int64))
+        return np.frombuffer(b"".join(hashlib.blake2b(p, digest_size=8).digest() for p in paths), np.int64)
 
     def labels(self, name: str) -> pd.Series:
         """A style label of every photo of the Korean data set. Raises UserError if there is no such label."""
@@ -180,9 +180,18 @@ def open_backgrounds(folders: Sequence[str]) -> list[Path]:
         if not pictures:
             raise UserError(f"{folder}: --backgrounds found no photos there")
         found.extend(pictures)
-    for path in found:
-        check_picture(path)
+    check_rows(_Pictures(Path(folders[0]) if folders else Path(), found), range(len(found)))
     return found
+
+
+class _Pictures(NamedTuple):
+    """Pictures without masks, as an index that `check_rows` can check; `root` decides where the result is cached."""
+
+    root: Path
+    files: list[Path]
+
+    def check(self, row: int, size_of: Callable[[Path], tuple[int, int]]) -> None:
+        size_of(self.files[row])
 
 
 # ---------------------------------------------------------------------------------------------------- loading

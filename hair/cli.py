@@ -44,6 +44,7 @@ WEIGHTS_HELP = (
     "a run folder, an exported file, a name of hair --list_weights, https://…/model.onnx#sha256=…, or hf://owner/name "
     "(default: the shipped weights)"
 )
+DEFAULT_COLOR = "auburn"
 ALL_KINDS = tuple(dict.fromkeys((*KINDS, *VIDEO_ENDINGS)))  # of results, for photos and videos
 ALL_ENDINGS = (
     *ENDINGS,
@@ -160,9 +161,8 @@ def build_parser(usage: str = USAGE, demo: Path | None = None) -> argparse.Argum
     out.add_argument(
         "--color",
         nargs="+",
-        default=["auburn"],
         metavar="COLOR",
-        help="dye for recolor: a name or #rrggbb; two for an ombré from roots to tips (default: auburn)",
+        help=f"dye for recolor: a name or #rrggbb; two for an ombré from roots to tips (default: {DEFAULT_COLOR})",
     )
     out.add_argument(
         "--bleach",
@@ -236,7 +236,7 @@ def main(usage: str = USAGE, demo: Path | None = None) -> None:
     """
     parser = build_parser(usage, demo)
     args = parser.parse_intermixed_args()  # paths may be between the flags
-    colors, following = split_colors(args.color)
+    colors, following = split_colors(args.color or [DEFAULT_COLOR])
     names = args.photos + following + args.input
     if not names and demo is None:
         parser.error("name a photo, a folder or a video")
@@ -297,6 +297,8 @@ def check_flags(args: argparse.Namespace, names: Sequence[str]) -> None:
         raise UserError("--input: an empty name")
     if str(STANDARD_INPUT) in names and sys.stdin.isatty():
         raise UserError("- is standard input, which is the terminal here; add < FILE")
+    if args.color is not None and "recolor" not in args.save:
+        raise UserError("--color is for dyed hair; add --save recolor")
     if args.background is not None and not {"alpha", "frames"} & set(args.save):
         raise UserError("--background is for cut-outs; add --save alpha")
     if args.output is not None and args.shard:

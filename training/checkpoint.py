@@ -63,6 +63,7 @@ class TrainingState:
     history: list[dict] = field(default_factory=list)  # rows of log.csv
     trained_on: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))  # as PhotoSet.digests; it grows
     held_out: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    order: str = ""  # a hash of the photos to train on and of their order
 
     @property
     def step(self) -> int:
@@ -81,6 +82,7 @@ class TrainingState:
             **{name: part.state_dict() for name, part in self._parts().items()},
             **{name: getattr(self, name) for name in COUNTERS},
             "trained_on": torch.from_numpy(self.trained_on.copy()),
+            "order": self.order,
         }
         with writing(path), atomic(path) as temporary:
             torch.save(content, temporary)
@@ -144,6 +146,11 @@ class TrainingState:
             raise UserError(
                 f"{source}: stopped within an epoch with {_name(wrong[0])} {content['recipe'].get(wrong[0], 1)}, "
                 f"but now it is {self.recipe.get(wrong[0], 1)}; resume with the same value"
+            )
+        if content["batch"] and content.get("order", self.order) != self.order:  # earlier versions did not save it
+            raise UserError(
+                f"{source}: stopped within an epoch with other photos, or in another order; resume with the same "
+                "--data_dir and --exclude"
             )
 
     def _check_split(self, content: dict, source: Path) -> None:

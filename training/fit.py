@@ -1,5 +1,6 @@
 """The training loop: `train` opens the data, `fit` trains one fold and writes the run folder."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -133,7 +134,9 @@ def fit(plan: TrainingPlan, run: Path, train: PhotoSet, valid: PhotoSet) -> dict
     backgrounds = open_backgrounds(plan.backgrounds)
     check_photos(train, valid)
     state, facts = build_state(plan, device, train.drawn)
-    state.trained_on, state.held_out = train.digests(), valid.digests()
+    photos = train.digests()
+    state.trained_on, state.held_out = np.sort(photos), valid.digests()
+    state.order = hashlib.blake2b(photos.tobytes()).hexdigest()
     normalise = models.Normalise(facts["mean"], facts["std"]).to(device)
     compute = Compute(device, normalise, build_loss(plan.loss), plan.apex)
     with alone_in(run):

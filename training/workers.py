@@ -30,6 +30,8 @@ class WorkerLoader(DataLoader):
         if self.num_workers:
             _end_workers_of(os.getpid())
         try:
+            if self.num_workers:  # if this fails in PyTorch, its iterator, half made, prints a traceback
+                (self.multiprocessing_context or multiprocessing).Queue().close()
             with _blocked_signals():  # workers inherit this; the training gets its signals after they have started
                 return super().__iter__()
         except OSError as error:

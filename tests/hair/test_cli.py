@@ -44,6 +44,9 @@ def hair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]
 # ---------------------------------------------------------------------------------------------------- inputs
 
 
+DYED = ("--save", "mask", "recolor")
+
+
 @pytest.mark.parametrize(
     "flags",
     [
@@ -55,10 +58,10 @@ def hair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]
         ["a.png", "--save", "mask", "--input", "b.png", "c.png"],
         ["--refine", "a.png", "--input", "b.png", "--", "c.png"],
         ["a.png", "?.png", "--input", "a.png"],
-        ["--color", "copper", "a.png", "b.png", "c.png"],
-        ["c.png", "--color", "copper", "blond", "a.png", "b.png"],
-        ["--color", "dark_brown", "#ff0000", "b.png", "--input", "a.png", "c.png"],
-        ["--input", "a.png", "--input", "b.png", "--color", "rgb(1,2,3)", "c.png"],
+        [*DYED, "--color", "copper", "a.png", "b.png", "c.png"],
+        ["c.png", *DYED, "--color", "copper", "blond", "a.png", "b.png"],
+        [*DYED, "--color", "dark_brown", "#ff0000", "b.png", "--input", "a.png", "c.png"],
+        ["--input", "a.png", "--input", "b.png", *DYED, "--color", "rgb(1,2,3)", "c.png"],
     ],
 )
 def test_paths_and_input_mix(hair: Callable[..., None], tmp_path: Path, flags: list[str]) -> None:
@@ -157,6 +160,7 @@ def test_batch_goes_on_after_a_bad_file(cli, tmp_path: Path, weights: Path, head
         (["--num", "99"], "99.jpg: no such file"),
         (["--threshold", "2"], "--threshold"),
         (["--color", "loud"], "--color loud"),
+        (["--color", "copper"], "--color is for dyed hair; add --save recolor"),
         (["--color", "rgb(300,0,0)"], "--color rgb(300,0,0)"),
         (["--weights", "nowhere"], "nowhere"),
     ],

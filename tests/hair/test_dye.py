@@ -397,7 +397,7 @@ def test_looks_take_a_dye() -> None:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--color", "red", "blond", "blue"], "one colour or two"),
+        (["--save", "recolor", "--color", "red", "blond", "blue"], "one colour or two"),
         (["--color", "ginger-ish"], "--color ginger-ish"),
         (["--highlights", "0.2", "--no-bleach"], "--highlights"),
     ],

@@ -114,6 +114,7 @@ def test_no_files_left_for_another_worker(celeb: Path) -> None:
     check_line(str(caught.value), OPEN_FILES)
 
 
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")  # a traceback from a half-made iterator
 def test_no_shared_memory_for_the_queues(celeb: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
