@@ -27,6 +27,7 @@ from hair.files import atomic
 from hair.geometry import preprocess, restore
 from hair.photos import photos_in, read_photo
 from hair.segmenter import sigmoid
+from training.augment import train_transform
 from training.masks import read_mask
 
 # Their adaptive pooling (UPerNet, PSPNet) or position embedding (DPT) is frozen at the exported size. The exporter
@@ -67,6 +68,7 @@ def export_onnx(model: nn.Module, path: Path, facts: dict, half: bool = False, o
         )
     assert program is not None  # it is None only for the exporter before dynamo
     proto = to_opset(program.model_proto, opset)
+    _let_convolutions_normalise(proto)
     if half:
         _store_half(proto)
     onnx.helper.set_model_props(proto, {METADATA: json.dumps(facts)})
@@ -100,6 +102,20 @@ def to_opset(proto: ModelProto, opset: int | None = None) -> ModelProto:
 def plain_layout(model: nn.Module) -> nn.Module:
     """A copy with the weights in the default memory format, which every exporter understands."""
     return copy.deepcopy(model).to(memory_format=torch.contiguous_format)
+
+
+def _let_convolutions_normalise(proto: ModelProto) -> None:
+    """Let shapes be read behind batch normalisation: only a convolution with no other reader can take it in."""
+    normalisations = {node.input[0]: node for node in proto.graph.node if node.op_type == "BatchNormalization"}
+    nodes = []
+    for node in proto.graph.node:
+        if node.op_type == "Shape" and node.input[0] in normalisations:
+            node.input[0] = normalisations[node.input[0]].output[0]
+        if node.op_type != "BatchNormalization":
+            nodes.append(node)
+        nodes += [normalisations[name] for name in node.output if name in normalisations]
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
 
 
 def _store_half(proto: ModelProto) -> None:
@@ -150,16 +166,23 @@ def quantise(source: Path, path: Path, facts: dict, photos: list[Path]) -> None:
         source: a file of `export_onnx`, in float32.
         path: the file to write.
         facts: for its metadata.
-        photos: photos for calibration; a hundred that resemble the user's own are enough.
+        photos: photos for calibration; a hundred that resemble the user's own are enough. Each is seen as it is and
+            once turned, in bad light, blurred or the like: ranges of values must hold for such photos, too.
     """
+    change = train_transform("heavy", facts["img_size"])
+    change.set_random_seed(0)
+
+    def changed(photo: Path) -> np.ndarray:
+        pixels = change(image=read_photo(photo))["image"].permute(1, 2, 0).numpy()
+        return preprocess(pixels, facts["img_size"], facts["mean"], facts["std"])[None]
 
     class Reader(quantization.CalibrationDataReader):
         def __init__(self) -> None:
-            self.photos = iter(photos)
+            self.inputs = (make(photo) for photo in photos for make in (lambda one: _inputs([one], facts), changed))
 
         def get_next(self) -> dict | None:
-            photo = next(self.photos, None)
-            return None if photo is None else {"photo": _inputs([photo], facts)}
+            batch = next(self.inputs, None)
+            return None if batch is None else {"photo": batch}
 
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:  # the user may have chosen any name for `path`
         prepared = Path(scratch, "prepared.onnx")

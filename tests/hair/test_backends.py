@@ -8,6 +8,7 @@ from unittest.mock import Mock
 
 import cv2
 import numpy as np
+import onnxruntime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -125,3 +126,14 @@ def test_a_device_that_is_not_there_is_refused() -> None:
     with pytest.raises(UserError, match=r"--device abacus .*try --device cpu") as error:
         backends.torch_device("abacus")
     assert "\n" not in str(error.value)
+
+
+def test_convolutions_take_in_the_normalisation(weights: Path, tmp_path: Path) -> None:
+    """They can only if nothing else reads their output, such as the shapes in a file that takes any size."""
+    onnx = pytest.importorskip("onnx")
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    onnxruntime.InferenceSession(weights / "model.onnx", options)
+    kinds = {node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node}
+    assert "Conv" in kinds and "BatchNormalization" not in kinds
