@@ -159,10 +159,13 @@ def pull(address: str) -> Path:
         raise UserError(f"{address}: write {HUB}owner/name or {HUB}owner/name@revision")
     try:
         from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
     except ImportError as error:
         raise UserError(f"{address}: needs huggingface_hub: {INSTALL}, or pip install huggingface_hub") from error
     try:
         folder = Path(snapshot_download(repository, revision=revision or None, allow_patterns=list(HUB_FILES)))
+    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+        raise UserError(f"{address}: not found; a private repository needs hf auth login, or $HF_TOKEN") from error
     except Exception as error:  # of the library, of its HTTP client, and OSError
         raise UserError(f"{address}: cannot be downloaded ({_first_line(error)})") from error
     if not any(any(folder.glob(pattern)) for pattern in HUB_FILES[1:3]):

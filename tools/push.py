@@ -3,8 +3,8 @@
     python -m tools.push weights/<run> owner/name --private
     hair me.jpg --weights hf://owner/name             # anybody who may read it runs it by its name
 
-Log in with `hf auth login` first, or set $HF_TOKEN. SMP's `from_pretrained("owner/name")` loads the repository, too.
-Its `push_to_hub` would upload only the PyTorch model; this uploads the model card and the ONNX files as well.
+Log in with `hf auth login` first, or set $HF_TOKEN. SMP's `from_pretrained("owner/name")` loads its own networks from
+there. `push_to_hub` would upload only the PyTorch model; this uploads the model card and the ONNX files as well.
 """
 
 import argparse

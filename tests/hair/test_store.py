@@ -1,7 +1,9 @@
 """Weights are found by name, address or path; downloads are verified, and work without a network afterwards."""
 
 import hashlib
+import os
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ import export
 from hair import HairSegmenter, store
 from hair.errors import UserError
 from hair.store import TABLE, Weights, find_weights
+from tests.conftest import ROOT
 from tests.servers import FileServer, Hub, serving
 
 CONTENT = b"not a network, but a file with a hash" * 1000
@@ -203,7 +206,7 @@ def test_a_run_folder_goes_to_the_hub_and_comes_back(
     [
         ("hf://me", "write hf://owner/name"),
         ("hf://me/my hair", "write hf://owner/name"),
-        ("hf://me/nothing", "cannot be downloaded"),
+        ("hf://me/nothing", "not found; a private repository needs hf auth login"),
         ("hf://me/text", "contains neither model.safetensors nor model.onnx"),
     ],
 )
@@ -227,3 +230,29 @@ def test_an_upload_without_rights_says_how_to_log_in(
     with pytest.raises(UserError, match="hf auth login") as error:
         push(tmp_path, "me/hair")
     assert "\n" not in str(error.value) and not hub.files
+
+
+@pytest.mark.slow
+def test_the_variables_of_the_hub_choose_server_token_and_cache(weights: Path, tmp_path: Path) -> None:
+    """Each command in a process of its own, as a user runs them."""
+    pytest.importorskip("huggingface_hub")
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("config.json", "model.safetensors", "model.onnx"):
+        (run / name).write_bytes((weights / name).read_bytes())
+    (run / "README.md").write_text("# A model card\n")
+    find = ["inference.py", str(ROOT / "demo" / "1.jpg"), "--save", "mask", "--backend", "onnx", "--weights"]
+    with serving(Hub) as server:
+        env = os.environ | {"HF_ENDPOINT": server.address, "HF_TOKEN": "secret", "HF_HOME": str(tmp_path / "hub")}
+
+        def command(*words: str) -> None:
+            subprocess.run([sys.executable, *words], cwd=ROOT, env=env, check=True)
+
+        command("-m", "tools.push", str(run), "me/hair")
+        for folder, name in (("plain", str(weights)), ("pulled", "hf://me/hair")):
+            command(*find, name, "--output_dir", str(tmp_path / folder))
+        server.shutdown()
+        server.server_close()
+        command(*find, "hf://me/hair", "--output_dir", str(tmp_path / "again"))
+    masks = [(tmp_path / folder / "1_mask.png").read_bytes() for folder in ("plain", "pulled", "again")]
+    assert masks[0] == masks[1] == masks[2]
