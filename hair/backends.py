@@ -1,6 +1,6 @@
-"""Run networks with ONNX Runtime, OpenVINO or PyTorch.
+"""Run networks with ONNX Runtime, OpenVINO, LiteRT or PyTorch.
 
-PyTorch and OpenVINO are imported only if a file needs them.
+All but ONNX Runtime are imported only if a file needs them.
 """
 
 import contextlib
@@ -10,6 +10,8 @@ import json
 import os
 import queue
 import warnings
+import zipfile
+from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,8 +26,14 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-BACKENDS = ("auto", "onnx", "openvino", "torch")
-READERS = {".onnx": ("onnx", "openvino"), ".xml": ("openvino",), ".torchscript": ("torch",)}  # by suffix of the file
+BACKENDS = ("auto", "onnx", "openvino", "litert", "torch")
+READERS = {  # by suffix of the file
+    ".onnx": ("onnx", "openvino"),
+    ".xml": ("openvino",),
+    ".tflite": ("litert",),
+    ".torchscript": ("torch",),
+}
+LITERT_FACTS = "metadata.json"  # the same in the zip file at the end of a .tflite file
 METADATA = "hair"  # key of the JSON with img_size, mean, std, threshold, decoder, made_from in an exported file
 FACTS = "_hair"  # the same in a run folder's config.json; SMP ignores keys that begin with an underscore
 
@@ -39,7 +47,7 @@ class Network:
     """Runs a network. Threads may share one.
 
     Attributes:
-        backend: `onnx`, `openvino` or `torch`.
+        backend: `onnx`, `openvino`, `litert` or `torch`.
         path: the file or run folder that it was opened from.
         precision: in which it computes: `f32`, `bf16`, `int8` …
         facts: metadata stored with the weights: img_size, mean, std, threshold. Exported files also have fixed_size
@@ -135,21 +143,81 @@ class OpenvinoNetwork(Network):
         hint = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         self.precision = "int8" if is_int8 else hint
         first = compiled.create_infer_request()
-        # A compiled model runs one call at a time, on its own cores. If calls use few cores, there are as many models
-        # as the cores allow. Last in, first out: None, a model not compiled yet, is used if all others are busy.
-        self._idle = queue.LifoQueue[Any]()
-        for _ in range(calls_at_once - 1):
-            self._idle.put(None)
-        self._idle.put(first)
+        self._idle = _Idle(first, lambda: self._compile().create_infer_request(), calls_at_once)
 
     def _run(self, photos: np.ndarray) -> np.ndarray:
-        request = self._idle.get()
-        try:
-            if request is None:
-                request = self._compile().create_infer_request()
+        with self._idle.take() as request:
             return request.infer({0: photos}, share_inputs=True)[0].copy()
+
+
+class _Idle:
+    """Networks ready to run. Each runs one call at a time, on its own cores, so there are as many as calls at once.
+
+    Args:
+        first: the network to begin with.
+        make: makes another one, when all others are busy.
+        most: how many there may be.
+    """
+
+    def __init__(self, first: object, make: Callable[[], Any], most: int) -> None:
+        self._make = make
+        self._networks = queue.LifoQueue[Any]()  # last in, first out; None: not made yet
+        for _ in range(most - 1):
+            self._networks.put(None)
+        self._networks.put(first)
+
+    @contextlib.contextmanager
+    def take(self) -> Iterator[Any]:
+        """A network that no other thread has; waits for one if all are busy."""
+        network = self._networks.get()
+        try:
+            if network is None:
+                network = self._make()
+            yield network
         finally:
-            self._idle.put(request)
+            self._networks.put(network)
+
+
+class LitertNetwork(Network):
+    """Load a `.tflite` file, made for one input size, with LiteRT; each call uses `threads` cores. Raises UserError."""
+
+    backend = "litert"
+
+    def __init__(self, path: Path, device: str = "auto", threads: int | None = None) -> None:
+        try:
+            from ai_edge_litert.interpreter import Interpreter
+        except ImportError as error:
+            raise UserError(f"{path}: needs LiteRT: pip install ai-edge-litert") from error
+        if device not in ("auto", "cpu"):
+            raise UserError(f"--device {device}: LiteRT runs on CPUs only here; try --device cpu")
+        content, each = path.read_bytes(), threads or cores()
+
+        def make() -> Any:
+            interpreter = Interpreter(model_content=content, num_threads=each)
+            interpreter.allocate_tensors()
+            return interpreter
+
+        try:
+            first = make()
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                text = archive.read(LITERT_FACTS)
+        except (ValueError, RuntimeError) as error:
+            raise UserError(f"{path}: cannot be loaded by LiteRT ({_first_line(error)})") from error
+        except (zipfile.BadZipFile, KeyError):
+            text = None
+        self.facts = parse_facts(path, text)
+        self.precision = "int8" if self.facts.get("int8") else self.precision
+        self._idle = _Idle(first, make, max(1, cores() // each))
+
+    def _run(self, photos: np.ndarray) -> np.ndarray:
+        with self._idle.take() as interpreter:
+            photo, logits = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
+            found = []
+            for one in photos.transpose(0, 2, 3, 1):  # telephones hold pictures with the channels last
+                interpreter.set_tensor(photo, np.ascontiguousarray(one)[None])
+                interpreter.invoke()
+                found.append(interpreter.get_tensor(logits)[0].transpose(2, 0, 1))
+            return np.stack(found)
 
 
 class TorchNetwork(Network):
@@ -179,7 +247,7 @@ def open_network(
     """Load a network.
 
     Args:
-        path: a run folder (its `config.json` and `model.safetensors`), or an `.onnx`, `.xml` or `.torchscript` file.
+        path: a run folder (its `config.json` and `model.safetensors`), or a file with a suffix of READERS.
         backend: one of BACKENDS; `auto` runs ONNX files with OpenVINO if it is installed, else with ONNX Runtime.
         device: `auto`, `cpu`, or another device of the backend.
         precision: precision in OpenVINO: `f32`, `bf16` …; None: the fastest of the processor.
@@ -198,6 +266,8 @@ def open_network(
         network = OnnxNetwork(path, device, threads)
     elif chosen == "openvino":
         network = OpenvinoNetwork(path, device, precision, threads)
+    elif chosen == "litert":
+        network = LitertNetwork(path, device, threads)
     elif not find_spec("torch"):
         raise UserError(f"{path}: needs PyTorch: pip install -r requirements.txt")
     else:

@@ -39,8 +39,8 @@ class HairSegmenter:
         tta: average over the photo, its mirror image, and both at 3/4 and 5/4 of the size: better, six times slower.
         refine: align the edges of the hair with those of the photo (see `refine.refine_edges`).
         multi_scale: take closer looks at heads that fill only a small part of the photo (see `hair.looks`).
-        threads: CPU cores for one call of ONNX Runtime or OpenVINO; None: all. For many photos, several calling threads
-            that share the cores are faster than one thread with all cores.
+        threads: CPU cores for one call of ONNX Runtime, OpenVINO or LiteRT; None: all. For many photos, several
+            calling threads that share the cores are faster than one thread with all cores.
 
     Attributes:
         backend: the chosen backend.
@@ -189,4 +189,4 @@ def _open_folder(folder: Path, backend: str, device: str, threads: int | None) -
         )
     if not has_config:
         raise FileNotFoundError(f"{folder}: no config.json; --weights names the run folder of a training script")
-    return open_network(folder, "torch", device)
+    return open_network(folder, backend, device)

@@ -234,17 +234,17 @@ def bounds(requirements: Iterable[Requirement]) -> dict[str, set[tuple[str, str]
 def test_requirements_files_name_the_bounds_of_the_package() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    core, train, video, hub, page = (
+    core, train, video, hub, page, litert = (
         [Requirement(text) for text in texts]
-        for texts in (project["dependencies"], *(extras[name] for name in ("train", "video", "hub", "page")))
+        for texts in (project["dependencies"], *(extras[name] for name in ("train", "video", "hub", "page", "litert")))
     )
     tools = [Requirement(text) for text in extras["dev"] if not text.startswith(project["name"])]
     all_else = [Requirement(text) for text in extras["dev"] if text.startswith(project["name"])]
-    assert [requirement.extras for requirement in all_else] == [{"train", "video", "hub", "page"}]
+    assert [requirement.extras for requirement in all_else] == [{"train", "video", "hub", "page", "litert"}]
     expected = {
         "requirements.txt": [*core, *train, *hub],
         "requirements-app.txt": [*core, *train, *hub, *page],
-        "requirements-dev.txt": [*core, *train, *hub, *page, *video, *tools],
+        "requirements-dev.txt": [*core, *train, *hub, *page, *video, *litert, *tools],
     }
     assert {path.name for path in ROOT.glob("requirements*.txt")} == set(expected)
     for name, requirements in expected.items():

@@ -1,4 +1,4 @@
-"""Export a run folder to ONNX, OpenVINO or TorchScript, and compare the result with PyTorch before it is saved."""
+"""Export a run folder to ONNX, OpenVINO, LiteRT, Core ML or TorchScript; compare it with PyTorch before it is saved."""
 
 import contextlib
 import copy
@@ -7,7 +7,7 @@ import json
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,6 +27,7 @@ from hair.files import atomic
 from hair.geometry import preprocess, restore
 from hair.photos import photos_in, read_photo
 from hair.segmenter import sigmoid
+from training import phones
 from training.augment import train_transform
 from training.masks import read_mask
 
@@ -36,6 +37,8 @@ FIXED_SIZE = ("PSPNet", "UPerNet", "DPT")
 DEMO = Path(__file__).resolve().parents[1] / "demo"
 LARGEST_DIFFERENCE, LEAST_IOU = 1e-3, 0.999  # from PyTorch: of probabilities, of masks
 LARGEST_DIFFERENCE_HALF, LEAST_IOU_HALF = 5e-2, 0.99  # the same for float16 weights
+LARGEST_DIFFERENCE_LITERT, LEAST_IOU_LITERT = 1e-2, 0.995  # the same for LiteRT, in float32 and float16
+ONE_SIZE = ("litert", "coreml")  # telephones get files for one photo of one size
 OLDEST_OPSET = 13  # the first with one scale for each channel, as int8 needs
 OTHER_SIZE = 64  # pixels by which the second tested size differs
 LEAST_INT8_PHOTOS, MOST_INT8_PHOTOS = 8, 200  # half of them calibrate, the other half measure
@@ -159,29 +162,33 @@ def export_torchscript(model: nn.Module, path: Path, facts: dict, half: bool = F
         torch.jit.save(traced, path, _extra_files={METADATA: json.dumps(facts)})
 
 
-def quantise(source: Path, path: Path, facts: dict, photos: list[Path]) -> None:
+def calibration_inputs(photos: list[Path], facts: dict) -> Iterator[np.ndarray]:
+    """Photos as the network reads them, float32 (1, 3, S, S), to calibrate int8; a hundred are enough.
+
+    Each is seen as it is and once turned, in bad light, blurred or the like: ranges of values must hold for such
+    photos, too.
+    """
+    change = train_transform("heavy", facts["img_size"])
+    change.set_random_seed(0)
+    for photo in photos:
+        yield _inputs([photo], facts)
+        pixels = change(image=read_photo(photo))["image"].permute(1, 2, 0).numpy()
+        yield preprocess(pixels, facts["img_size"], facts["mean"], facts["std"])[None]
+
+
+def quantise(source: Path, path: Path, facts: dict, inputs: Iterator[np.ndarray]) -> None:
     """Write an int8 version of an ONNX file.
 
     Args:
         source: a file of `export_onnx`, in float32.
         path: the file to write.
         facts: for its metadata.
-        photos: photos for calibration; a hundred that resemble the user's own are enough. Each is seen as it is and
-            once turned, in bad light, blurred or the like: ranges of values must hold for such photos, too.
+        inputs: of the network, float32 (1, 3, S, S), to calibrate with.
     """
-    change = train_transform("heavy", facts["img_size"])
-    change.set_random_seed(0)
-
-    def changed(photo: Path) -> np.ndarray:
-        pixels = change(image=read_photo(photo))["image"].permute(1, 2, 0).numpy()
-        return preprocess(pixels, facts["img_size"], facts["mean"], facts["std"])[None]
 
     class Reader(quantization.CalibrationDataReader):
-        def __init__(self) -> None:
-            self.inputs = (make(photo) for photo in photos for make in (lambda one: _inputs([one], facts), changed))
-
         def get_next(self) -> dict | None:
-            batch = next(self.inputs, None)
+            batch = next(inputs, None)
             return None if batch is None else {"photo": batch}
 
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:  # the user may have chosen any name for `path`
@@ -241,7 +248,7 @@ def export(
 
     Args:
         folder: with `config.json` and `model.safetensors`.
-        kind: `onnx`, `openvino` or `torchscript`.
+        kind: `onnx`, `openvino`, `torchscript`, `litert` or `coreml`.
         output: the file to write; nothing is written if the two differ too much.
         half: store the weights in float16.
         size: pixels of the network's input; the trained size if None.
@@ -252,21 +259,28 @@ def export(
             `half`) or masks with an IoU below 0.999 (0.99).
     """
     model, facts = models.load_model(folder)
-    facts = portable_facts(folder, model, facts, size)
+    facts = portable_facts(folder, model, facts, size, kind in ONE_SIZE)
     writers: dict[str, Callable] = {
         "onnx": partial(export_onnx, opset=opset),
         "openvino": export_openvino,
         "torchscript": export_torchscript,
+        "litert": phones.export_litert,
+        "coreml": phones.export_coreml,
     }
     eager = TorchNetwork(model, facts, "cpu")
     with atomic(output) as temporary:
         try:
-            writers[kind](model, temporary, facts, half)
+            writers[kind](plain_layout(model), temporary, facts, half)
         except (RuntimeError, AssertionError, ImportError) as error:
             raise UserError(
                 f"{folder}: {facts['decoder']} cannot be exported at {facts['img_size']} px: "
                 f"{' '.join(str(error).split())[:300]}"
             ) from error
+        if kind == "coreml":  # it runs on Apple's systems alone
+            print(
+                f"{output}: {_megabytes(temporary):.1f} MB, not compared with PyTorch: Core ML runs on Apple's systems"
+            )
+            return
         reader = "onnx" if kind == "onnx" else "auto"
         network = open_network(temporary, reader, "cpu", precision="f32")
         if network.facts != facts:
@@ -277,14 +291,17 @@ def export(
     print(f"{output}: {_megabytes(output):.1f} MB")
 
 
-def portable_facts(folder: Path, model: nn.Module, facts: dict, size: int | None) -> dict:
-    """The metadata of a run folder's model that inference needs, as JSON values. Raises UserError."""
+def portable_facts(folder: Path, model: nn.Module, facts: dict, size: int | None, one_size: bool = False) -> dict:
+    """The metadata of a run folder's model that inference needs, as JSON values. Raises UserError.
+
+    `one_size`: the file's format allows no other input size.
+    """
     facts = parse_facts(folder / "config.json", json.dumps(facts))
     decoder, size = type(model).__name__, size or facts["img_size"]
     held_out = {key: facts[key] for key in ("fold", "n_folds") if key in facts}  # evaluate.py scores on this fold
     return {
         "img_size": size,
-        "fixed_size": size if decoder in FIXED_SIZE else None,
+        "fixed_size": size if one_size or decoder in FIXED_SIZE else None,
         "mean": list(facts["mean"]),
         "std": list(facts["std"]),
         "threshold": facts["threshold"],
@@ -314,6 +331,8 @@ def _check(output: Path, written: Path, eager: Network, network: Network, facts:
     largest, iou = compare(eager, network, inputs, facts["threshold"])
     print(f"{output}: probabilities differ from PyTorch's by at most {largest:.1e}, IoU of the masks {iou:.5f}")
     limits = (LARGEST_DIFFERENCE_HALF, LEAST_IOU_HALF) if half else (LARGEST_DIFFERENCE, LEAST_IOU)
+    if network.backend == "litert":
+        limits = LARGEST_DIFFERENCE_LITERT, LEAST_IOU_LITERT
     if largest > limits[0] or iou < limits[1]:
         raise UserError(f"{output}: not written, it differs too much from PyTorch; use another --format")
     networks = {"PyTorch": eager, f"{network.backend} {output.suffix} float32": network}
@@ -325,18 +344,20 @@ def _check(output: Path, written: Path, eager: Network, network: Network, facts:
 
 def _megabytes(path: Path) -> float:
     files = [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
+    if path.is_dir():  # Core ML
+        files = [file for file in path.rglob("*") if file.is_file()]
     return sum(file.stat().st_size for file in files) / 1e6
 
 
 def export_int8(
     folder: Path, photos_dir: Path, output: Path, size: int | None = None, opset: int | None = None
 ) -> dict[str, float]:
-    """Write an int8 ONNX file and print its loss in quality, on photos that were not used for calibration.
+    """Write an int8 file and print its loss in quality, on photos that were not used for calibration.
 
     Args:
         folder: with `config.json` and `model.safetensors`.
         photos_dir: at least 8 photos that resemble the user's own; with `image/` and `mask/`, Dice is measured, too.
-        output: the file to write.
+        output: the file to write, `.onnx` or `.tflite`.
         size: pixels of the network's input; the trained size if None.
         opset: the oldest possible one if None.
 
@@ -357,12 +378,18 @@ def export_int8(
     photos = [photos[i] for i in np.random.default_rng(0).permutation(len(photos))[:MOST_INT8_PHOTOS]]
     calibrate, measure = photos[: len(photos) // 2], photos[len(photos) // 2 :]
     model, facts = models.load_model(folder)
-    facts = portable_facts(folder, model, facts, size)
+    is_litert = output.suffix == ".tflite"
+    facts = portable_facts(folder, model, facts, size, is_litert)
     with atomic(output) as temporary, tempfile.TemporaryDirectory(dir=temporary.parent) as scratch:
-        source = Path(scratch, "float32.onnx")
-        export_onnx(model, source, facts, opset=opset)
-        quantise(source, temporary, facts | {"int8": True}, calibrate)
-        networks = {"float32": open_network(source, "onnx"), "int8": open_network(temporary, "onnx")}
+        source = Path(scratch, f"float32{output.suffix}")
+        if is_litert:
+            phones.export_litert(plain_layout(model), source, facts)
+        else:
+            export_onnx(model, source, facts, opset=opset)
+        write_int8 = phones.quantise_litert if is_litert else quantise
+        write_int8(source, temporary, facts | {"int8": True}, calibration_inputs(calibrate, facts))
+        reader = "litert" if is_litert else "onnx"
+        networks = {"float32": open_network(source, reader), "int8": open_network(temporary, reader)}
         inputs = [_inputs([photo], facts) for photo in measure]
         _, iou = compare(networks["float32"], networks["int8"], inputs, facts["threshold"])
         result = {"iou": iou}

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest.mock import Mock
@@ -77,6 +78,65 @@ def test_a_network_that_fails_is_a_clear_line(weights: Path, monkeypatch: pytest
     monkeypatch.setattr(segmenter._network, "_run", failing)
     with pytest.raises(UserError, match=rf"{backend} cannot run the network on .* \(not enough memory\)"):
         segmenter(np.zeros((8, 8, 3), np.uint8))
+
+
+def write_tflite(path: Path) -> Path:
+    """A LiteRT file of one layer, without metadata: a logit is the sum of a pixel's channels."""
+    pytest.importorskip("ai_edge_litert")
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    def tensor(name: str, shape: list[int], buffer: int) -> schema.TensorT:
+        made = schema.TensorT()
+        made.name, made.shape, made.type, made.buffer = name.encode(), shape, schema.TensorType.FLOAT32, buffer
+        return made
+
+    model, graph, layer, code = schema.ModelT(), schema.SubGraphT(), schema.OperatorT(), schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.CONV_2D
+    layer.builtinOptionsType, layer.builtinOptions = schema.BuiltinOptions.Conv2DOptions, schema.Conv2DOptionsT()
+    layer.builtinOptions.strideH = layer.builtinOptions.strideW = 1
+    layer.inputs, layer.outputs = [0, 1, 2], [3]
+    shapes = {"photo": [1, 64, 64, 3], "weights": [1, 1, 1, 3], "bias": [1], "logits": [1, 64, 64, 1]}
+    graph.tensors = [tensor(name, shape, number) for number, (name, shape) in enumerate(shapes.items())]
+    graph.inputs, graph.outputs, graph.operators = [0], [3], [layer]
+    model.version, model.subgraphs, model.operatorCodes = 3, [graph], [code]
+    model.buffers = [schema.BufferT() for _ in shapes]
+    model.buffers[1].data, model.buffers[2].data = np.ones(3, "<f4").tobytes(), np.zeros(1, "<f4").tobytes()
+    builder = flatbuffers.Builder(0)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    path.write_bytes(builder.Output())
+    return path
+
+
+def test_litert_reads_photos_in_the_layout_of_the_others(tmp_path: Path, head: np.ndarray) -> None:
+    path = write_tflite(tmp_path / "net.tflite")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("metadata.json", json.dumps(FACTS | {"fixed_size": 64, "int8": True}))
+    network = backends.open_network(path, threads=1)
+    photos = np.random.default_rng(0).standard_normal((3, 3, 64, 64), dtype=np.float32)
+    with ThreadPoolExecutor(3) as pool:
+        for logits in pool.map(network, [photos] * 6):
+            np.testing.assert_allclose(logits, photos.sum(1, keepdims=True), atol=1e-5)
+    segmenter = HairSegmenter(path, tta=True)
+    assert (segmenter.backend, segmenter(head[:, :70]).shape) == ("litert", (96, 70))
+    assert segmenter.network == f"{path}: litert, int8"
+
+
+def test_what_litert_cannot_use_is_one_line(tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_tflite(tmp_path / "net.tflite")
+    with pytest.raises(UserError, match=r"net\.tflite: not written by this project"):
+        HairSegmenter(path)
+    with pytest.raises(UserError, match=r"--device gpu: LiteRT runs on CPUs only"):
+        HairSegmenter(path, device="gpu")
+    with pytest.raises(UserError, match=r"run: --backend litert does not read it"):
+        HairSegmenter(weights, "litert")
+    path.write_bytes(b"no network")
+    with pytest.raises(UserError, match=r"net\.tflite: cannot be loaded by LiteRT") as error:
+        HairSegmenter(path)
+    assert "\n" not in str(error.value)
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
+    with pytest.raises(UserError, match=r"net\.tflite: needs LiteRT: pip install ai-edge-litert"):
+        HairSegmenter(path)
 
 
 @pytest.mark.parametrize(("module", "backend"), [("openvino", "openvino"), ("torch", "torch")])

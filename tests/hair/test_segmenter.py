@@ -128,7 +128,9 @@ def add_int8(weights: Path, folder: Path, **facts: str) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "openvino" or find_spec("openvino")])
+@pytest.mark.parametrize(
+    "backend", [name for name in BACKENDS if name != "litert" and (name != "openvino" or find_spec("openvino"))]
+)
 def test_a_cpu_gets_int8_where_there_is_a_file(weights: Path, tmp_path: Path, backend: str) -> None:
     folder = add_int8(weights, tmp_path / "run")
     segmenter = HairSegmenter(folder, backend)

@@ -2,7 +2,9 @@
 
 import json
 import subprocess
+import sys
 import venv
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ import models
 from export import SUFFIXES
 from hair import UserError, backends
 from tests import scripts
+from tests.pictures import write_picture
 from tools.make_sample import draw_head
 from training import exporting
 
@@ -93,6 +96,44 @@ def test_int8(tmp_path: Path) -> None:
     assert "QuantizeLinear" in kinds
     with pytest.raises(UserError, match="at least 8"):
         exporting.export_int8(tmp_path / "run", tmp_path, tmp_path / "no.onnx")
+
+
+@pytest.mark.parametrize(("kind", "module"), [("litert", "litert_torch"), ("coreml", "coremltools")])
+def test_a_missing_converter_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, module: str) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    output = save_tiny(tmp_path, encoder=SMALLEST) / f"model{SUFFIXES[kind]}"
+    with pytest.raises(UserError, match=rf"--format {kind} needs .*pip install"):
+        exporting.export(tmp_path, kind, output)
+    assert not output.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not find_spec("litert_torch"), reason="litert-torch is not installed")
+def test_litert_files(tmp_path: Path) -> None:
+    run = save_tiny(tmp_path / "run")
+    for number in range(8):
+        write_picture(tmp_path / "photos" / f"{number}.png", draw_head(np.random.default_rng(number), 64)[0])
+    for half in (False, True):
+        exporting.export(run, "litert", tmp_path / f"half_{half}.tflite", half)  # compares with PyTorch, or raises
+    assert exporting.export_int8(run, tmp_path / "photos", tmp_path / "int8.tflite")["iou"] > 0
+    sizes = [(tmp_path / name).stat().st_size for name in ("half_False.tflite", "half_True.tflite", "int8.tflite")]
+    assert sizes[0] > 1.8 * sizes[1] > 3.2 * sizes[2]
+    network = backends.open_network(tmp_path / "int8.tflite")
+    assert network.facts["fixed_size"] == 64 and network.facts["mean"] == [0.5, 0.5, 0.5] and network.facts["int8"]
+
+
+@pytest.mark.slow
+def test_coreml_package(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    coremltools = pytest.importorskip("coremltools")
+    output = tmp_path / "model.mlpackage"
+    for half in (False, True):  # the second one replaces the first one
+        exporting.export(save_tiny(tmp_path / "run"), "coreml", output, half)
+        assert "not compared with PyTorch" in capsys.readouterr().out
+        found = coremltools.utils.load_spec(str(output)).description
+        (photo,), (logits,) = found.input, found.output
+        assert (photo.name, photo.type.multiArrayType.shape) == ("photo", [1, 3, 64, 64])
+        assert (logits.name, logits.type.multiArrayType.shape) == ("logits", [1, 1, 64, 64])
+        assert backends.parse_facts(output, found.metadata.userDefined["hair"])["threshold"] == 0.5
 
 
 def write_two_layers(_: object, path: Path, facts: dict, half: bool = False, opset: int | None = None) -> None:
