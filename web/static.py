@@ -15,13 +15,21 @@ BUILT = Path(__file__).resolve().parent / "ondevice" / "dist"
 TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".webmanifest": "application/manifest+json"}
 
 
+def read_headers(folder: Path) -> dict[str, str]:
+    """What `_headers` of the built page asks for. Raises UserError if it was not built."""
+    file = folder / "_headers"
+    if not file.is_file():
+        raise UserError(f"{folder}: the page is not built; run npm ci && npm run build in {folder.parent}")
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return dict(line.strip().split(": ", 1) for line in lines if line.startswith(" "))
+
+
 class _Files(StaticFiles):
     """Files with the headers that `dist/_headers` asks for: threads need them."""
 
     def __init__(self, folder: Path) -> None:
+        self.extra = read_headers(folder)
         super().__init__(directory=folder, html=True)
-        lines = (folder / "_headers").read_text(encoding="utf-8").splitlines()
-        self.extra = dict(line.strip().split(": ", 1) for line in lines if line.startswith(" "))
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)
@@ -31,8 +39,7 @@ class _Files(StaticFiles):
 
 def build_static(folder: Path = BUILT) -> Starlette:
     """The page at `/`. Raises UserError if it was not built."""
-    if not (folder / "_headers").is_file():
-        raise UserError(f"{folder}: the page is not built; run npm ci && npm run build in {folder.parent}")
+    files = _Files(folder)
     for suffix, kind in TYPES.items():  # some systems know others
         mimetypes.add_type(kind, suffix)
-    return Starlette(routes=[Mount("/", _Files(folder))])
+    return Starlette(routes=[Mount("/", files)])

@@ -1,6 +1,6 @@
 /** Dyes hair in one colour, with or without bleach: hair/dye.py. */
 
-import { boxBlur, clip, crop, distances, enlarge, gaussianBlur, neighbours, plane, round, shrink, split } from "./planes.js";
+import { boxBlur, clip, crop, distances, enlarge, gaussianBlur, neighbours, plane, round, shrink, split, times } from "./planes.js";
 import { LEVELS, OFFSET, level, lightnessCurve, lightnessOf, parseColor, shades, toLab, writeLab } from "./tones.js";
 import { hairOpacity } from "./opacity.js";
 import tables from "./tables.json" with { type: "json" };
@@ -111,8 +111,11 @@ function measureReduced(part, cover, reduced) {
   return { spread, weights, mean, evened, doubt, nearby, small: { width, height } };
 }
 
-const lightnessPlane = ({ width, height, data }) =>
-  plane(width, height, (i) => lightnessOf(data[4 * i], data[4 * i + 1], data[4 * i + 2]));
+function lightnessPlane({ width, height, data }) {
+  const result = plane(width, height);
+  for (let i = 0; i < width * height; i++) result.data[i] = lightnessOf(data[4 * i], data[4 * i + 1], data[4 * i + 2]);
+  return result;
+}
 
 /** Doubt of hair that the mask takes for sure, and the colours of hair and background near each pixel. */
 function measureEdge(small, alpha) {
@@ -122,36 +125,39 @@ function measureEdge(small, alpha) {
   const colors = split(small);
   const hair = nearbyColor(colors, plane(width, height, (i) => ((alpha[i] / 255) * (1 - rim[i])) ** 8));
   const background = nearbyColor(colors, plane(width, height, (i) => (1 - alpha[i] / 255) ** 4));
-  const lightness = (planes, i) => lightnessOf(...planes.map(({ data }) => clip(Math.round(data[i]), 0, 255)));
-  const doubt = plane(width, height, (i) =>
-    255 * rim[i] * clip((lightness(background, i) - lightness(hair, i)) / numbers.RIM_LIFT, 0, 1));
+  const doubt = plane(width, height);
+  for (let i = 0; i < doubt.data.length; i++) {
+    if (rim[i] < 0.001) continue;
+    const [own, other] = [hair, background].map((planes) => lightnessOf(...planes.map(({ data }) => clip(Math.round(data[i]), 0, 255))));
+    doubt.data[i] = 255 * rim[i] * clip((other - own) / numbers.RIM_LIFT, 0, 1);
+  }
   return { doubt, hair, background };
 }
 
 /** Blurs planes within the hair, ignoring pixels outside; far from all hair, the result is the mean. */
 function smoothWithin(planes, weight, sigma) {
-  const little = 1e-3, amount = gaussianBlur(weight, sigma).data;
   const total = Math.max(weight.data.reduce((sum, value) => sum + value, 0), 1e-9);
-  return planes.map(({ width, height, data }) => {
-    const mean = data.reduce((sum, value, i) => sum + value * weight.data[i], 0) / total;
-    const blurred = gaussianBlur(plane(width, height, (i) => data[i] * weight.data[i]), sigma).data;
-    return plane(width, height, (i) => (blurred[i] + little * mean) / (amount[i] + little));
-  });
+  const means = planes.map(({ data }) => data.reduce((sum, value, i) => sum + value * weight.data[i], 0) / total);
+  return blurWithin(planes, weight, sigma, 1e-3, (channel) => means[channel]);
 }
 
 /** The weighted mean colour around each pixel; far from all weight, the nearest colour. */
 function nearbyColor(colors, weight) {
-  const { width, height } = weight;
-  const sigmas = numbers.COLOR_BLURS.map((blur) => blur * Math.max(width, height) + 0.3);
-  let found = smoothWithin(colors, weight, sigmas[0]);
-  for (const sigma of sigmas.slice(1)) {
-    const amount = gaussianBlur(weight, sigma).data;
-    found = colors.map(({ data }, channel) => {
-      const blurred = gaussianBlur(plane(width, height, (i) => data[i] * weight.data[i]), sigma).data;
-      return plane(width, height, (i) => (blurred[i] + 0.02 * found[channel].data[i]) / (amount[i] + 0.02));
-    });
-  }
-  return found;
+  const [far, ...nearer] = numbers.COLOR_BLURS.map((blur) => blur * Math.max(weight.width, weight.height) + 0.3);
+  return nearer.reduce(
+    (found, sigma) => blurWithin(colors, weight, sigma, 0.02, (channel, i) => found[channel].data[i]),
+    smoothWithin(colors, weight, far),
+  );
+}
+
+/** Blurs planes by their weight; a `little` weight of what `otherwise` returns for a plane and a pixel is added. */
+function blurWithin(planes, weight, sigma, little, otherwise) {
+  const amount = gaussianBlur(weight, sigma).data;
+  return planes.map((source, channel) => {
+    const blurred = gaussianBlur(times(source, weight), sigma), { data } = blurred;
+    for (let i = 0; i < data.length; i++) data[i] = (data[i] + little * otherwise(channel, i)) / (amount[i] + little);
+    return blurred;
+  });
 }
 
 // -------------------------------------------------------------------------------------------------- with bleach
@@ -219,14 +225,16 @@ function dyedLevels(hair, curve) {
 function denoised(lightness) {
   const { width, height, data } = lightness, radius = numbers.NOISE_RADIUS;
   const mean = boxBlur(lightness, radius).data;
-  const square = boxBlur(plane(width, height, (i) => data[i] * data[i]), radius).data;
-  const slope = plane(width, height, (i) => {
+  const square = boxBlur(times(lightness, lightness), radius).data;
+  const slope = plane(width, height), offset = plane(width, height);
+  for (let i = 0; i < mean.length; i++) {
     const variance = Math.max(square[i] - mean[i] * mean[i], 0);
-    return variance / (variance + numbers.NOISE ** 2);
-  });
-  const offset = boxBlur(plane(width, height, (i) => mean[i] - slope.data[i] * mean[i]), radius).data;
-  const blurred = boxBlur(slope, radius).data;
-  return plane(width, height, (i) => blurred[i] * data[i] + offset[i]);
+    slope.data[i] = variance / (variance + numbers.NOISE ** 2);
+    offset.data[i] = mean[i] - slope.data[i] * mean[i];
+  }
+  const slopes = boxBlur(slope, radius).data, result = boxBlur(offset, radius);
+  for (let i = 0; i < mean.length; i++) result.data[i] += slopes[i] * data[i];
+  return result;
 }
 
 /** A function that dyes the hair's share of pixel `i`, which the mask covers by `amount` of 255, in `pixels`. */

@@ -11,7 +11,7 @@ export const TEXTS = {
     camera: "Use the camera",
     examples: "Or try one of these",
     example: "Example photo {number}",
-    capture: "Take the photo",
+    capture: "Take photo",
     stop: "Stop",
     color: "Colour",
     own: "Your own colour",

@@ -10,13 +10,14 @@ import { crop, plane, round, shrink } from "./planes.js";
 /* global ENGINES, MODEL */
 
 const PREVIEW_SIDE = 1000; // longer side of the pictures in the page, pixels
-const LIVE_SIDE = 480; // longer side of the camera's frames that are dyed, pixels
-const LIVE_SIZE = 256; // the network's input for them, pixels
-const LIVE_REDUCED = 128; // longer side of the hair on which their colours are measured, pixels
+const PREVIEW_REDUCED = 256; // longer side of the hair on which their colours are measured, pixels
+const LIVE_SIDE = 400; // longer side of the camera's frames that are dyed, pixels
+const LIVE_SIZE = 256; // longer side of the network's input for them, pixels
+const LIVE_REDUCED = 96; // longer side of the hair on which their colours are measured, pixels
 const LIVE_SMOOTH = 0.5; // weight of the frame before, against flicker
 const QUALITY = 0.95; // of JPEG
 
-/** The open photo: `photo` and `probabilities` at full size, `small` and `hair` (see `measureHair`) for the preview. */
+/** The open photo, with `small` and `hair` (see `measureHair`) for the preview. */
 let open = null;
 let network = null;
 let before = null; // probabilities of the last frame of the camera
@@ -59,11 +60,11 @@ async function load(engine) {
   Object.assign(ort.env.wasm, { wasmBinary: binary, numThreads: threads });
   try {
     const session = await ort.InferenceSession.create(model, { executionProviders: [engine] });
-    network = async (input, size) => {
-      const found = await session.run({ [session.inputNames[0]]: new ort.Tensor("float32", input, [1, 3, size, size]) });
+    network = async (input, width, height) => {
+      const found = await session.run({ [session.inputNames[0]]: new ort.Tensor("float32", input, [1, 3, height, width]) });
       return found[session.outputNames[0]].data;
     };
-    await network(new Float32Array(3 * LIVE_SIZE * LIVE_SIZE), LIVE_SIZE); // the first run is slow
+    await network(new Float32Array(3 * MODEL.size ** 2), MODEL.size, MODEL.size); // the first run is slow: it compiles
   } catch (error) {
     if (engine === "wasm") throw error;
     return load("wasm");
@@ -73,8 +74,26 @@ async function load(engine) {
 
 /** One look at a photo. @returns {Promise<import("./planes.js").Plane>} probabilities in a square of `size` */
 async function look(photo, size) {
-  const logits = await network(preprocess(photo, size, MODEL.mean, MODEL.std), size);
+  const logits = await network(preprocess(photo, size, MODEL.mean, MODEL.std), size, size);
   return plane(size, size, (i) => 1 / (1 + Math.exp(-logits[i])));
+}
+
+/** The same without most of the black borders: faster, and not quite the same. */
+async function lookQuickly(photo, size) {
+  const input = preprocess(photo, size, MODEL.mean, MODEL.std), { width, height } = letterbox(photo.width, photo.height, size);
+  const box = { width: 32 * Math.ceil(width / 32), height: 32 * Math.ceil(height / 32) }; // as the network needs it
+  Object.assign(box, { left: (size - box.width) / 2, top: (size - box.height) / 2 });
+  const area = box.width * box.height, cropped = new Float32Array(3 * area);
+  for (let c = 0; c < 3; c++) {
+    const channel = { width: size, height: size, data: input.subarray(c * size * size, (c + 1) * size * size) };
+    cropped.set(crop(channel, box).data, c * area);
+  }
+  const logits = await network(cropped, box.width, box.height), square = plane(size, size);
+  for (let i = 0; i < area; i++) {
+    const x = box.left + (i % box.width), y = box.top + Math.floor(i / box.width);
+    square.data[y * size + x] = 1 / (1 + Math.exp(-logits[i]));
+  }
+  return square;
 }
 
 /** @returns {Promise<import("./planes.js").Plane>} probabilities of hair, at the photo's size */
@@ -125,36 +144,55 @@ const calls = {
     const size = [Math.max(1, Math.round(width * scale)), Math.max(1, Math.round(height * scale))];
     const small = scale < 1 ? shrink(photo, ...size) : photo;
     const smallProbabilities = scale < 1 ? shrink(probabilities, ...size) : probabilities;
-    const hair = measureHair(small, smallProbabilities, MODEL.threshold);
-    open = { photo, probabilities, small, smallProbabilities, hair };
-    const share = probabilities.data.reduce((sum, value) => sum + (value >= MODEL.threshold), 0) / (width * height);
-    const middle = hair ? (hair.box.left + hair.box.width / 2) / small.width : 0.5;
+    open = { photo, probabilities, small, smallProbabilities };
+    const { share, middle } = describe(smallProbabilities);
     return { preview: { ...small, data: small.data.slice() }, width, height, share, middle, isReduced };
   },
 
   /** The preview of `kind`: `recolor`, with a dye, or `alpha`, the cut-out. */
-  draw: (kind, dye) => draw(kind, dye, open.small, open.smallProbabilities, () => open.hair),
+  draw(kind, dye) {
+    const { small, smallProbabilities } = open;
+    const measure = () => (open.hair ??= measureHair(small, smallProbabilities, MODEL.threshold, PREVIEW_REDUCED));
+    return draw(kind, dye, small, smallProbabilities, measure);
+  },
 
   /** The file of `kind`, at the photo's size: `recolor`, `alpha` or `mask`. */
   save(kind, dye, type) {
     const { photo, probabilities } = open;
-    const measure = () => (photo === open.small ? open.hair : measureHair(photo, probabilities, MODEL.threshold));
-    return toFile(draw(kind, dye, photo, probabilities, measure), type);
+    return toFile(draw(kind, dye, photo, probabilities, () => measureHair(photo, probabilities, MODEL.threshold)), type);
   },
 
-  /** A frame of the camera and the same with dyed hair, both small. */
+  /** The dyed hair of a frame of the camera, small, and transparent where nothing changes. */
   async frame(image, dye) {
     const photo = toPhoto(image, Math.min(1, LIVE_SIDE / Math.max(image.width, image.height)));
     image.close();
-    const found = restore(await look(photo, LIVE_SIZE), photo.width, photo.height);
+    const found = restore(await lookQuickly(photo, LIVE_SIZE), photo.width, photo.height);
     if (before?.length === found.data.length) {
       found.data.forEach((value, i, data) => (data[i] = value + LIVE_SMOOTH * (before[i] - value)));
     }
     before = found.data;
     const hair = measureHair(photo, found, MODEL.threshold, LIVE_REDUCED);
-    return { photo, dyed: hair ? recolor(hair, dye) : { ...photo, data: photo.data.slice() } };
+    const dyed = hair ? recolor(hair, dye) : photo;
+    for (let i = 3; i < dyed.data.length; i += 4) dyed.data[i] = 0;
+    hair?.cover.forEach((amount, i) => {
+      const x = hair.box.left + (i % hair.box.width), y = hair.box.top + Math.floor(i / hair.box.width);
+      if (amount) dyed.data[4 * (y * photo.width + x) + 3] = 255;
+    });
+    return dyed;
   },
 };
+
+/** How much of the picture is hair, and where its middle is along x, both as a fraction. */
+function describe({ width, data }) {
+  let count = 0, left = width, right = 0;
+  for (let i = 0; i < data.length; i++) {
+    if (data[i] < MODEL.threshold) continue;
+    count++;
+    left = Math.min(left, i % width);
+    right = Math.max(right, i % width);
+  }
+  return { share: count / data.length, middle: count ? (left + right + 1) / 2 / width : 0.5 };
+}
 
 function draw(kind, dye, photo, probabilities, measure) {
   if (kind === "alpha") return cutOut(photo, probabilities, MODEL.threshold);
@@ -173,8 +211,8 @@ self.onmessage = ({ data: { id, name, values } }) => {
   turn = turn.then(async () => {
     try {
       const result = await calls[name](...values);
-      const pictures = [result, result?.preview, result?.photo, result?.dyed];
-      postMessage({ id, result }, pictures.flatMap((picture) => picture?.data?.buffer ?? []));
+      const pixels = (result?.preview ?? result)?.data; // moved, not copied
+      postMessage({ id, result }, pixels ? [pixels.buffer] : []);
     } catch (error) {
       postMessage({ id, error: String(error) });
     }
