@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from hair import HairSegmenter
+from hair.store import DEFAULT_WEIGHTS
 from tests.commands import parse, split_lines
 from tests.conftest import ROOT
 from tools import flags
@@ -103,7 +105,7 @@ def commands(text: str) -> list[list[str]]:
 def test_every_page_has_its_translation():
     assert {name_of(english) for english, _ in PAIRS} == {"README.md", *map(name_of, english_docs())}
     assert {name_of(page) for page in english_docs()} == {
-        f"docs/{name}.md" for name in ("data", "faq", "flags", "inference", "results", "scale", "training")
+        f"docs/{name}.md" for name in ("data", "deploy", "faq", "flags", "inference", "results", "scale", "training")
     }
 
 
@@ -193,6 +195,18 @@ def test_python_examples_run(name, tmp_path, monkeypatch):
             exec(body, found)
     assert found["mask"].shape == found["dyed"].shape[:2] == found["several"][1].shape
     assert found["mask"].any()
+
+
+def test_what_every_app_does_finds_the_same_hair(tmp_path, monkeypatch):
+    """The network's preprocessing in docs/deploy.md, for those who write it again in another language."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copyfile(ROOT / "demo" / "1.jpg", "me.jpg")
+    shutil.copyfile(DEFAULT_WEIGHTS / "model.onnx", "model.onnx")
+    found = {}
+    exec(next(body for language, body in BLOCK.findall(read(ROOT / "docs/deploy.md")) if language == "python"), found)
+    segment = HairSegmenter("model.onnx", "onnx", multi_scale=False)
+    expected = segment("me.jpg") >= segment.threshold
+    assert (found["mask"] & expected).sum() > 0.99 * (found["mask"] | expected).sum() > 0
 
 
 @pytest.mark.parametrize("page", flags.PAGES, ids=map(name_of, flags.PAGES))

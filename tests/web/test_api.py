@@ -5,6 +5,8 @@ import json
 import re
 import threading
 from collections.abc import Iterator
+from pathlib import Path
+from urllib.request import Request
 
 import numpy as np
 import pytest
@@ -16,12 +18,14 @@ from hair.dye import Dye
 from hair.effects import Looks
 from hair.photos import open_photo
 from hair.results import FORMATS, KINDS, NO_EXIF, Results, make_result
+from tests.conftest import ROOT
 from tests.hair import reading_files as drawn
 from tests.web.conftest import DEMO
 from web.api import Options, build_api, preferred_format
 from web.visitors import Turns
 
 JPEG = DEMO.read_bytes()
+FORM = "application/x-www-form-urlencoded"
 
 
 class Half:
@@ -89,6 +93,20 @@ def test_a_photo_may_come_as_a_form_or_as_the_body(client, request_of):
     answer = client.post("/api/hair?format=json", **request_of)
     assert answer.json()["hair"] == 0.5
     assert answer.json()["file"] == ("me.jpg" if "files" in request_of else "photo")
+
+
+def test_the_client_in_the_docs_gets_its_picture(client, tmp_path, monkeypatch):
+    def send(request: Request) -> io.BytesIO:
+        # The type is what urllib says of any body.
+        answer = client.post(request.full_url, content=request.data, headers={"content-type": FORM})
+        return io.BytesIO(answer.raise_for_status().content)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("urllib.request.urlopen", send)
+    Path("me.jpg").write_bytes(JPEG)
+    page = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    exec(next(body for body in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "urlopen" in body), {})
+    assert Image.open("dyed.jpg").size == Image.open(DEMO).size
 
 
 @pytest.mark.parametrize(
