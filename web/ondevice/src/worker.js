@@ -11,8 +11,8 @@ import { crop, plane, round, shrink } from "./planes.js";
 
 const PREVIEW_SIDE = 1000; // longer side of the pictures in the page, pixels
 const PREVIEW_REDUCED = 256; // longer side of the hair on which their colours are measured, pixels
-const LIVE_SIDE = 400; // longer side of the camera's frames that are dyed, pixels
-const LIVE_SIZE = 256; // longer side of the network's input for them, pixels
+const LIVE_SIDE = 360; // longer side of the camera's frames that are dyed, pixels
+const LIVE_SIZE = 224; // longer side of the network's input for them, pixels
 const LIVE_REDUCED = 96; // longer side of the hair on which their colours are measured, pixels
 const LIVE_SMOOTH = 0.5; // weight of the frame before, against flicker
 const QUALITY = 0.95; // of JPEG
@@ -38,9 +38,10 @@ async function fetchFile({ name }, count) {
   return new Uint8Array(await new Response(unpacked).arrayBuffer());
 }
 
-/** ONNX Runtime's build with WebGPU needs a GPU, and WebAssembly that can wait for it. */
+/** ONNX Runtime's build with WebGPU needs a GPU that is not imitated by the CPU, and WebAssembly that can wait for it. */
 async function hasGpu() {
-  return "Suspending" in WebAssembly && !!(await navigator.gpu?.requestAdapter().catch(() => null));
+  const adapter = await navigator.gpu?.requestAdapter().catch(() => null);
+  return "Suspending" in WebAssembly && !!adapter && !adapter.info?.isFallbackAdapter;
 }
 
 /**
