@@ -7,9 +7,9 @@ import argparse
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import albumentations as A
 import numpy as np
@@ -184,7 +184,8 @@ def open_backgrounds(folders: Sequence[str]) -> list[Path]:
     return found
 
 
-class _Pictures(NamedTuple):
+@dataclass
+class _Pictures:
     """Pictures without masks, as an index that `check_rows` can check; `root` decides where the result is cached."""
 
     root: Path

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import queue
+import threading
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
@@ -136,25 +137,40 @@ class OpenvinoNetwork(Network):
             is_int8 = self.facts.get("int8", False)
             if precision is not None or is_int8:  # beside int8, bf16 is slower than f32
                 settings["INFERENCE_PRECISION_HINT"] = precision or "f32"
-            self._compile = partial(core.compile_model, graph, place, settings)
-            compiled = self._compile()
+            self._compile = partial(_compile, core, graph, place, settings)
+            size = self.facts["img_size"]
+            compiled = self._compile(size, size)
         except RuntimeError as error:
             raise UserError(f"{path}: OpenVINO cannot run it on {place} ({_first_line(error)})") from error
         hint = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         self.precision = "int8" if is_int8 else hint
-        first = compiled.create_infer_request()
-        self._idle = _Idle(first, lambda: self._compile().create_infer_request(), calls_at_once)
+        self._calls_at_once, self._lock = calls_at_once, threading.Lock()
+        self._idle = {(size, size): self._networks(size, size, compiled.create_infer_request())}
+
+    def _networks(self, height: int, width: int, first: Any = None) -> "_Idle":
+        return _Idle(first, lambda: self._compile(height, width).create_infer_request(), self._calls_at_once)
 
     def _run(self, photos: np.ndarray) -> np.ndarray:
-        with self._idle.take() as request:
-            return request.infer({0: photos}, share_inputs=True)[0].copy()
+        shape = photos.shape[2:]
+        with self._lock:
+            if shape not in self._idle:
+                self._idle[shape] = self._networks(*shape)
+        with self._idle[shape].take() as request:
+            return np.concatenate([request.infer({0: photo[None]}, share_inputs=True)[0].copy() for photo in photos])
+
+
+def _compile(core: Any, graph: Any, place: str, settings: dict, height: int, width: int) -> Any:
+    """A network for one photo of one size. OpenVINO 2026.4 computes wrongly in int8 if sizes are left open."""
+    fixed = graph.clone()
+    fixed.reshape([1, 3, height, width])
+    return core.compile_model(fixed, place, settings)
 
 
 class _Idle:
     """Networks ready to run. Each runs one call at a time, on its own cores, so there are as many as calls at once.
 
     Args:
-        first: the network to begin with.
+        first: the network to begin with; None: it is made when it is needed.
         make: makes another one, when all others are busy.
         most: how many there may be.
     """
