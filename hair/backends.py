@@ -139,16 +139,17 @@ class OpenvinoNetwork(Network):
                 settings["INFERENCE_PRECISION_HINT"] = precision or "f32"
             self._compile = partial(_compile, core, graph, place, settings)
             size = self.facts["img_size"]
-            compiled = self._compile(size, size)
+            first = self._compile(size, size)
         except RuntimeError as error:
             raise UserError(f"{path}: OpenVINO cannot run it on {place} ({_first_line(error)})") from error
-        hint = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        hint = first.get_compiled_model().get_property("INFERENCE_PRECISION_HINT").get_type_name()
         self.precision = "int8" if is_int8 else hint
         self._calls_at_once, self._lock = calls_at_once, threading.Lock()
-        self._idle = {(size, size): self._networks(size, size, compiled.create_infer_request())}
+        self._idle = {(size, size): self._networks(size, size, first)}
 
     def _networks(self, height: int, width: int, first: Any = None) -> "_Idle":
-        return _Idle(first, lambda: self._compile(height, width).create_infer_request(), self._calls_at_once)
+        # Nothing here may refer to this object: in a cycle, OpenVINO's objects may be freed in an order that crashes.
+        return _Idle(first, partial(self._compile, height, width), self._calls_at_once)
 
     def _run(self, photos: np.ndarray) -> np.ndarray:
         shape = photos.shape[2:]
@@ -163,7 +164,7 @@ def _compile(core: Any, graph: Any, place: str, settings: dict, height: int, wid
     """A network for one photo of one size. OpenVINO 2026.4 computes wrongly in int8 if sizes are left open."""
     fixed = graph.clone()
     fixed.reshape([1, 3, height, width])
-    return core.compile_model(fixed, place, settings)
+    return core.compile_model(fixed, place, settings).create_infer_request()
 
 
 class _Idle:
