@@ -163,12 +163,11 @@ def _open_folder(folder: Path, backend: str, device: str, threads: int | None) -
     """
     tensors = folder / "model.safetensors"
     wants_onnx = backend in ("onnx", "openvino")
-    names = ["model.onnx"]
-    if computes_int8(backend, device):
-        names.insert(0, "model_int8.onnx")
-    files = [folder / name for name in names if (folder / name).is_file()]
+    files = [path for path in (folder / "model_int8.onnx", folder / "model.onnx") if path.is_file()]
+    if len(files) > 1 and not computes_int8(backend, device):
+        del files[0]
     if wants_onnx and not files:
-        raise FileNotFoundError(f"{folder / names[-1]}: no such file; python export.py --weights {folder} makes it")
+        raise FileNotFoundError(f"{folder / 'model.onnx'}: no such file; python export.py --weights {folder} makes it")
     # ONNX Runtime and OpenVINO are fastest on CPUs; other devices use PyTorch unless the user chooses otherwise.
     may_use_onnx = backend == "auto" and (device in ("auto", "cpu") or not tensors.is_file())
     stale = []
