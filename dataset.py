@@ -19,7 +19,16 @@ from torch.utils.data import Dataset, Sampler, default_collate
 
 from hair.errors import UserError, run
 from hair.photos import open_photo, photos_in, read_photo
-from training.augment import CROWD, CROWD_SIZE, choose_composition, jpeg_scale, paste, put_hat, train_transform
+from training.augment import (
+    CROWD,
+    CROWD_SIZE,
+    choose_composition,
+    jpeg_scale,
+    paste,
+    put_coat,
+    put_hat,
+    train_transform,
+)
 from training.checks import check_rows
 from training.folders import SPLIT_SEED, FolderIndex, by_number, is_folder, open_folder, prepare_celeb
 from training.korean import KoreanIndex, open_korean
@@ -236,12 +245,14 @@ class HairDataset(Dataset):
         return out["image"], out["mask"][None], i
 
     def _compose(self, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Give a photo a hat, paste it onto another picture or replace it, with the shares of augment.COMPOSITIONS."""
+        """Add a hat or a coat, paste the photo onto another picture or replace it, as often as COMPOSITIONS says."""
         composition = choose_composition(rng)
         if composition == "unchanged":
             return image, mask
         if composition == "on photo":
             return paste(image, mask, *self._any_photo(rng), rng)
+        if composition == "coat":
+            return put_coat(image, mask, *self._any_photo(rng), rng)
         background = read_photo(self.backgrounds[int(rng.integers(len(self.backgrounds)))])
         if composition == "hat":
             return put_hat(image, mask, background, rng)

@@ -14,19 +14,20 @@ from hair.decoding import JPEG_SCALES
 from hair.geometry import fit_square
 
 # Fractions of photos that `heavy` rotates by 90 or 180 degrees, tilts like hand-held photos, or rotates by any angle.
-TURNED, TILTED, SLANTED = 1 / 4, 1 / 2, 0.15
-OUT_OF_FOCUS, DIM, SPOILT = 0.2, 0.15, 0.3  # fractions of the photos; SPOILT: motion blur, compression or noise
+TURNED, TILTED, SLANTED = 2 / 5, 1 / 2, 0.15
+OUT_OF_FOCUS, DIM, SPOILT = 0.2, 0.2, 0.3  # fractions of the photos; SPOILT: motion blur, compression or noise
 BLUR = (0.3 / 512, 5 / 512)  # sigma of photos out of focus, as a fraction of the photo's side
 DIM_LIGHT = (0.15, 0.6)  # brightness factor of dim photos
 SENSOR_NOISE = (0, 10 / 255)  # standard deviation of the noise in dim photos
 
 # Fractions of the photos, if there are backgrounds.
 COMPOSITIONS = {
-    "unchanged": 0.47,
-    "hat": 0.12,
+    "unchanged": 0.38,
+    "hat": 0.10,
+    "coat": 0.06,
     "on photo": 0.05,  # shrunk and pasted onto another photo
-    "on background": 0.12,  # shrunk and pasted onto a background
-    "crowd": 0.07,  # shrunk and pasted onto a background with up to four others
+    "on background": 0.14,  # shrunk and pasted onto a background
+    "crowd": 0.10,  # shrunk and pasted onto a background with up to four others
     "background": 0.17,  # replaced with a background
 }
 PASTED_SIZE = (1 / 8, 2 / 3)  # of a pasted photo, as a fraction of the canvas's shorter side; log-uniform
@@ -46,6 +47,14 @@ BRIGHTEST_CLOTH = 240  # of 255
 STITCH = (0.02, 0.06)  # period of the knit, as a fraction of the hair's width
 KNIT_CONTRAST = (-0.2, 0.3)  # values below 0 count as 0: two in five hats are smooth
 SHADE = (0, 0.5)  # how much darker the sides of the hat are
+
+# Fur coats: ranges of uniform distributions, in widths of the head's hair.
+SHOULDERS = (1.2, 2.0)  # from the top of the hair down to the coat
+COAT_LENGTH = (1.5, 4.5)
+COAT_TOP, COAT_BOTTOM = (1.0, 2.0), (1.8, 3.5)  # widths
+TUFT = (0.4, 2.5)  # side of the piece of hair that is repeated as fur
+SMALLEST_TUFT = 12  # pixels; smaller pieces have no texture
+FUR_LIGHT = (0.4, 1.5)  # brightness factor
 
 
 def eval_transform(size: int) -> A.Compose:
@@ -187,13 +196,11 @@ def put_hat(
     Returns:
         The photo with a hat, and its mask without the covered hair; both unchanged if there is too little hair.
     """
-    rows = np.flatnonzero(mask.any(1))
-    if not len(rows):
+    if not mask.any():
         return image, mask
-    columns = np.flatnonzero(mask[rows[0] : rows[0] + max(8, len(rows) // 3)].any(0))  # of the upper third
-    width, middle = columns[-1] - columns[0] + 1, columns.mean()
+    top, middle, width = _head(mask)
     height, slope = rng.uniform(*BRIM_HEIGHT) * width, rng.uniform(*BRIM_SLOPE)
-    brim = rows[0] + height + slope * (np.arange(mask.shape[1]) - middle)
+    brim = top + height + slope * (np.arange(mask.shape[1]) - middle)
     y, x = np.nonzero(mask & (np.arange(mask.shape[0])[:, None] < brim))
     if len(y) < SMALLEST_HAT:
         return image, mask
@@ -208,6 +215,55 @@ def put_hat(
     image[window] = (image[window] + alpha * (cloth - image[window])).astype(np.uint8)
     mask[hat > 0] = 0
     return image, mask
+
+
+def put_coat(
+    image: np.ndarray, mask: np.ndarray, other: np.ndarray, other_mask: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Put a synthetic fur coat below the face, behind the hair: fur differs from hair by its place, not its texture.
+
+    Args:
+        image: RGB uint8 (H, W, 3).
+        mask: uint8 {0, 1} (H, W).
+        other: the photo whose hair becomes fur, RGB uint8 (h, w, 3).
+        other_mask: its mask, uint8 {0, 1} (h, w).
+        rng: random generator for size, shape and brightness.
+
+    Returns:
+        The photo with a coat, and its mask, which does not change; the photo as it was if there is too little hair.
+    """
+    tuft = _tuft(other, other_mask)
+    if not mask.any() or len(tuft) < SMALLEST_TUFT:
+        return image, mask
+    top, middle, width = _head(mask)
+    top += rng.uniform(*SHOULDERS) * width
+    bottom = top + rng.uniform(*COAT_LENGTH) * width
+    upper, lower = rng.uniform(*COAT_TOP) * width / 2, rng.uniform(*COAT_BOTTOM) * width / 2
+    corners = [(middle - upper, top), (middle + upper, top), (middle + lower, bottom), (middle - lower, bottom)]
+    coat = cv2.fillConvexPoly(np.zeros_like(mask), np.round(corners).astype(np.int32), 255)
+    coat = cv2.blur(coat, (int(width) // 2 + 1,) * 2) > 127  # with round shoulders
+    side = max(SMALLEST_TUFT, round(rng.uniform(*TUFT) * width))
+    fur = cv2.resize(tuft, (side, side), interpolation=cv2.INTER_AREA).astype(np.float32)
+    missing = [max(0, length - side) for length in mask.shape]
+    fur = np.pad(fur, ((0, missing[0]), (0, missing[1]), (0, 0)), "symmetric")[: mask.shape[0], : mask.shape[1]]
+    fur = (fur * rng.uniform(*FUR_LIGHT)).clip(0, 255)
+    alpha = cv2.blur((coat & (mask == 0)).astype(np.float32), (3, 3))[..., None]
+    return (image + alpha * (fur - image)).astype(np.uint8), mask
+
+
+def _head(mask: np.ndarray) -> tuple[float, float, float]:
+    """Top, horizontal middle and width of the upper third of the hair, in pixels."""
+    rows = np.flatnonzero(mask.any(1))
+    columns = np.flatnonzero(mask[rows[0] : rows[0] + max(8, len(rows) // 3)].any(0))
+    return float(rows[0]), float(columns.mean()), float(columns[-1] - columns[0] + 1)
+
+
+def _tuft(photo: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The largest square of nothing but hair, RGB uint8 (S, S, 3)."""
+    distances = cv2.distanceTransform(np.pad(mask, 1), cv2.DIST_C, 3)[1:-1, 1:-1]
+    row, column = np.unravel_index(distances.argmax(), distances.shape)
+    reach = max(0, int(distances[row, column]) - 1)
+    return photo[row - reach : row + reach + 1, column - reach : column + reach + 1]
 
 
 def _make_cloth(fabric: np.ndarray, head_width: int, rng: np.random.Generator) -> np.ndarray:

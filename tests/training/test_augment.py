@@ -112,3 +112,22 @@ def test_a_hat_covers_hair_from_above() -> None:
         np.testing.assert_array_equal(out[below:], image[below:])
     bald = np.zeros_like(mask)
     assert augment.put_hat(image, bald, fabric, np.random.default_rng(0))[0] is image
+
+
+def test_a_coat_of_fur_lies_below_the_face_and_behind_the_hair() -> None:
+    image, mask = np.full((300, 160, 3), 90, np.uint8), np.zeros((300, 160), np.uint8)
+    cv2.ellipse(mask, (80, 60), (20, 25), 0, 0, 360, 1, -1)
+    mask[60:150, 60:66] = 1  # long hair
+    other, other_mask = np.random.default_rng(0).integers(100, 120, (80, 90, 3), np.uint8), np.zeros((80, 90), np.uint8)
+    other_mask[10:50, 20:60] = 1
+    other[other_mask == 0] = 255  # nothing of it may be in the fur
+    for seed in range(20):
+        out, out_mask = augment.put_coat(image, mask, other, other_mask, np.random.default_rng(seed))
+        assert out_mask is mask
+        coat = (out != image).any(2)
+        assert coat.sum() > 40 * 40
+        assert np.nonzero(coat)[0].min() > 60 and not coat[100:140, 61:65].any()
+        assert out[coat].max() <= 120 * 1.5
+    bald = np.zeros_like(mask)
+    assert augment.put_coat(image, bald, other, other_mask, np.random.default_rng(0))[0] is image
+    assert augment.put_coat(image, mask, image, bald, np.random.default_rng(0))[0] is image
