@@ -228,10 +228,16 @@ def load_run(folder: Path, flag: str) -> tuple[SegmentationModel, dict]:
 
 
 def load_weights(model: nn.Module, folder: Path) -> dict:
-    """Load the weights of a run folder into a network; returns the run's metadata. Raises UserError for a mismatch."""
+    """Load the weights of a run folder into a network; returns the run's metadata. Raises UserError for a mismatch.
+
+    A `HalfUnet` can also begin with those of a Unet, without its last stage and its head.
+    """
     trained, facts = load_run(folder, "--weights")
+    state = trained.state_dict()
+    if isinstance(model, half_unet.HalfUnet) and type(trained) is smp.Unet:
+        state = model.tensors_of(state)
     try:
-        model.load_state_dict(trained.state_dict())
+        model.load_state_dict(state)
     except RuntimeError as error:
         raise UserError(
             f"--weights {folder}: contains another network than the flags describe; leave out flags for the network"

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 
 import segmentation_models_pytorch as smp
+import torch
 from segmentation_models_pytorch.base import SegmentationHead
 from segmentation_models_pytorch.base.hub_mixin import supports_config_loading
 
 STAGES = 4  # of the decoder; SMP's Unet has 5
+HEAD = "segmentation_head."  # how the names of its tensors begin
 
 
 class HalfUnet(smp.Unet):
@@ -43,3 +45,9 @@ class HalfUnet(smp.Unet):
         del self.decoder.blocks[-1]
         self.segmentation_head = SegmentationHead(decoder_channels[-1], classes, kernel_size=3, upsampling=2)
         self.initialize()
+
+    def tensors_of(self, unet: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The state dict of a Unet without its last stage and with this network's own head."""
+        left_out = (f"decoder.blocks.{STAGES}.", HEAD)
+        own = {name: tensor for name, tensor in self.state_dict().items() if name.startswith(HEAD)}
+        return own | {name: tensor for name, tensor in unet.items() if not name.startswith(left_out)}

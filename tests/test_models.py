@@ -236,6 +236,24 @@ def test_a_wrong_number_of_stages_is_refused(channels: list[int]) -> None:
         models.build_model(LITE0, "Unet", decoder_channels=channels)
 
 
+def test_a_half_unet_begins_with_a_unet_that_has_its_channels(tmp_path: Path) -> None:
+    unet, facts = (
+        models.build_model("tu-test_efficientnet", "Unet", None, [32, 24, 16, 16, 8]),
+        {"img_size": 64, "mean": [0.5] * 3, "std": [0.5] * 3},
+    )
+    models.save_model(unet, tmp_path, facts)
+    half = models.build_model("tu-test_efficientnet", "Unet", None, [32, 24, 16, 16])
+    head = half.segmentation_head[0].weight.clone()
+    assert models.load_weights(half, tmp_path)["img_size"] == 64
+    for name in ("encoder", "decoder.center", *(f"decoder.blocks.{i}" for i in range(4))):
+        taken, given = half.get_submodule(name).state_dict(), unet.get_submodule(name).state_dict()
+        assert all(torch.equal(taken[key], given[key]) for key in taken.keys() | given.keys())
+    torch.testing.assert_close(half.segmentation_head[0].weight, head)
+    other = models.build_model("tu-test_efficientnet", "Unet", None, [32, 24, 16, 8])
+    with pytest.raises(UserError, match="contains another network"):
+        models.load_weights(other, tmp_path)
+
+
 def test_half_weights_keep_statistics_that_float16_cannot_hold(tmp_path: Path, lite0: torch.nn.Module) -> None:
     model = copy.deepcopy(lite0)
     statistics = model.decoder.blocks[0].conv1[1].running_var  # a trained network's reached 78,830
