@@ -63,7 +63,7 @@ def check_encoder(name: str) -> None:
         raise _nearest("encoder", name, known)
 
 
-def check_names(encoder: str, decoder: str, encoder_weights: str | None, teachers: Sequence[str]) -> None:
+def check_names(encoder: str, decoder: str, encoder_weights: str | None, teachers: Sequence[Path]) -> None:
     """Raise UserError for a name or file in the flags that does not exist, before photos are read.
 
     Args:
@@ -74,7 +74,7 @@ def check_names(encoder: str, decoder: str, encoder_weights: str | None, teacher
     """
     check_encoder(encoder)
     decoder_name(decoder)
-    needed = [Path(run) / "config.json" for run in teachers]
+    needed = [run / "config.json" for run in teachers]
     if Path(encoder_weights or "").suffix in TENSOR_FILES:
         needed.append(Path(encoder_weights or ""))
     if missing := [path for path in needed if not path.is_file()]:

@@ -18,7 +18,7 @@ from hair.files import atomic, write_json
 from training.augment import eval_transform
 from training.checkpoint import LAST, CheckpointTimer, TrainingState, alone_in, remove_leftovers, writing
 from training.engine import Compute, evaluate, train_one_epoch
-from training.flags import TrainingPlan
+from training.flags import TrainingPlan, run_of
 from training.logs import Log, open_log
 from training.losses import build_loss
 from training.processes import first_alone, join_processes, leave_processes, rank, share_buffers, wait_for_all
@@ -44,7 +44,7 @@ def train(plan: TrainingPlan, open_indexes: Callable[[], list]) -> None:
     if device.type == "cpu":
         keep_freed_memory()
     encoder_weights = plan.encoder_weights if plan.resume is None else None  # a checkpoint replaces them
-    models.check_names(plan.encoder_type, plan.decoder_type, encoder_weights, plan.teacher)
+    models.check_names(plan.encoder_type, plan.decoder_type, encoder_weights, [run_of(run) for run in plan.teacher])
     models.check_fit(plan.encoder_type, plan.decoder_type, plan.img_size, plan.decoder_channels)
     join_processes(device)
     try:

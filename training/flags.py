@@ -14,6 +14,7 @@ import yaml
 
 from hair.cli import HelpFormatter, number
 from hair.errors import UserError
+from hair.store import TABLE, find_weights
 
 SCHEDULERS = [
     "GradualWarmupSchedulerV2",
@@ -109,6 +110,11 @@ def fold_number(text: str) -> int | str:
     return text if text == "all" else number(int, 0)(text)
 
 
+def run_of(text: str) -> Path:
+    """The run folder that a flag names by its path, or by a name or an address as in `store.find_weights`."""
+    return find_weights(text) if text in TABLE or "://" in text else Path(text)
+
+
 def training_parser(usage: str, data_dir: str, name: str) -> argparse.ArgumentParser:
     """A parser with the flags that both training scripts have.
 
@@ -157,7 +163,9 @@ def training_parser(usage: str, data_dir: str, name: str) -> argparse.ArgumentPa
     model.add_argument(
         "--encoder_weights", default="imagenet", help="pretrained encoder: imagenet, another name in SMP, none, a file"
     )
-    model.add_argument("--weights", type=Path, metavar="RUN", help="fine-tune the trained model in this run folder")
+    model.add_argument(
+        "--weights", metavar="RUN", help="fine-tune this trained model: a run folder, wild or hf://owner/name"
+    )
 
     train = parser.add_argument_group("training")
     train.add_argument("--epochs", type=number(int, 1), default=20, help="number of epochs")
@@ -281,7 +289,9 @@ def parse_training(
         args.resume = folder
         _check_split(args, flags)
     elif args.weights is not None:
-        args = parse(read_architecture(args.weights))
+        args = parse(read_architecture(run_of(args.weights)))
+    if args.weights is not None:
+        args.weights = run_of(args.weights)
     del args.config
     _complete_sizes(args, parser)
     if args.fold != "all" and args.fold >= args.n_folds:

@@ -2,7 +2,6 @@
 
 import math
 from functools import partial
-from pathlib import Path
 from types import MethodType
 from typing import cast
 
@@ -16,7 +15,7 @@ import models
 from dataset import HairDataset, HairLoader, build_loader
 from hair.errors import UserError
 from training.checkpoint import LAST, ORDER, PREVIOUS, RATES, TrainingState
-from training.flags import TrainingPlan
+from training.flags import TrainingPlan, run_of
 from training.processes import first_alone, world_size
 from training.schedules import Schedule, build_scheduler
 from training.sources import source_of
@@ -65,7 +64,7 @@ def build_state(plan: TrainingPlan, device: torch.device, photos: int) -> tuple[
         scaler=torch.amp.GradScaler(device.type, enabled=precision == torch.float16),
         steps_per_epoch=steps,
         recipe={key: recipe[key] for key in ORDER + RATES if key in recipe},
-        teacher=models.Teacher([Path(run) for run in plan.teacher]).to(device).eval() if plan.teacher else None,
+        teacher=models.Teacher([run_of(run) for run in plan.teacher]).to(device).eval() if plan.teacher else None,
     )
     data = {"data": [str(folder) for folder in plan.data_dir], "fold": plan.fold, "n_folds": plan.n_folds}
     return state, {**normalisation, "threshold": THRESHOLD, **data}

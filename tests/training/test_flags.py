@@ -13,6 +13,7 @@ import train_celeb
 import train_korean
 from hair.errors import UserError
 from hair.files import write_json
+from hair.store import DEFAULT_WEIGHTS
 from tests.conftest import ROOT
 from training import fit, flags
 from training.flags import KoreanPlan, TrainingPlan
@@ -90,6 +91,14 @@ def test_what_follows_from_other_flags() -> None:
     assert (args.img_size, args.size_epochs) == ([512], [7])
     args = parse("--img_size", 256, 512, "--size_epochs", 15, 3)
     assert args.epochs == 18
+
+
+def test_weights_and_teachers_may_be_names() -> None:
+    args = parse("--weights", "wild")
+    assert args.weights == DEFAULT_WEIGHTS and args.encoder_type == "timm-tf_efficientnet_lite0"
+    assert flags.run_of("wild") == DEFAULT_WEIGHTS and flags.run_of("weights/wild") == Path("weights/wild")
+    with pytest.raises(UserError, match="hf://owner"):
+        parse("--weights", "hf://owner")
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,12 @@
 /** Where to look at a photo again, closer, and how several looks become one result: hair/looks.py. */
 
-import { clip, crop, dilate, plane, shrink } from "./planes.js";
+import { clip, crop, dilate, plane, shrink, turn } from "./planes.js";
 import tables from "./tables.json" with { type: "json" };
 
 const numbers = tables.looks;
 
 /**
- * Improves the probabilities of a photo by closer looks where they are needed; a portrait gets none.
+ * Improves the probabilities of a photo by closer looks where they are needed; a portrait gets none, or turned ones where it is doubtful.
  * @param {import("./planes.js").Photo} photo
  * @param {import("./planes.js").Plane} first the first look, in the photo's proportions at the network's size
  * @param {import("./planes.js").Plane} probabilities the first look at the photo's size; changed in place
@@ -18,6 +18,7 @@ export async function lookCloser(photo, first, probabilities, look) {
   let heads = findHeads(first, longer);
   const largest = heads.reduce((most, head) => Math.max(most, side(head)), 0) / longer;
   const { FEW, CROWD, PORTRAIT, PORTRAIT_OF_MANY, SUSPECTED, ENLARGED } = numbers;
+  if (largest >= PORTRAIT && doubt(first) > numbers.DOUBTFUL) await lookTurned(photo, first, probabilities, look);
   const mayBeCrowd = heads.length >= FEW && largest < (heads.length < CROWD ? PORTRAIT : PORTRAIT_OF_MANY);
   if (mayBeCrowd || (!heads.length && first.data.some((value) => value >= SUSPECTED))) {
     const larger = await look(photo, ENLARGED);
@@ -31,6 +32,31 @@ export async function lookCloser(photo, first, probabilities, look) {
     }
   }
   for (const window of windows(heads, photo)) await lookAtWindow(photo, window, probabilities, look);
+}
+
+/** How doubtful the hair of a look is: 0 where all probabilities are 0 or 1, 1 where all are almost 0. */
+function doubt({ data }) {
+  let doubtful = 0, sum = 1;
+  for (const value of data) (doubtful += value * (1 - value)), (sum += value);
+  return doubtful / sum;
+}
+
+/** Replaces the probabilities by those of the photo turned by a quarter, a half or three, where these are clearer. */
+async function lookTurned(photo, first, probabilities, look) {
+  const isLarger = photo.width > first.width || photo.height > first.height;
+  const small = isLarger ? shrink(photo, first.width, first.height) : photo;
+  let least = numbers.CLEARER * doubt(first), clearest = 0;
+  for (let quarters = 1, turned = small; quarters < 4; quarters++) {
+    turned = turn(turned);
+    const found = doubt(await look(turned, 1));
+    if (found <= least) (least = found), (clearest = quarters);
+  }
+  if (!clearest) return;
+  let upright = photo;
+  for (let i = 0; i < clearest; i++) upright = turn(upright);
+  let found = await look(upright, 1);
+  for (let i = clearest; i < 4; i++) found = turn(found);
+  probabilities.data.set(found.data);
 }
 
 /** Boxes around the connected pieces of hair of which a pixel is sure, in pixels of the photo, the largest first. */

@@ -30,6 +30,18 @@ export function plane(width, height, compute) {
   return { width, height, data };
 }
 
+/** A photo or a plane turned by a quarter, anticlockwise. */
+export function turn({ width, height, data }) {
+  const channels = data.length / (width * height), turned = new data.constructor(data.length);
+  for (let y = 0; y < width; y++) {
+    for (let x = 0; x < height; x++) {
+      const from = (x * width + width - 1 - y) * channels, to = (y * height + x) * channels;
+      for (let c = 0; c < channels; c++) turned[to + c] = data[from + c];
+    }
+  }
+  return { width: height, height: width, data: turned };
+}
+
 /** The product of two planes. @returns {Plane} */
 export function times(a, b) {
   const { width, height } = a, data = new Float32Array(a.data.length), left = a.data, right = b.data;
