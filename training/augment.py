@@ -266,7 +266,7 @@ def _tuft(photo: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return photo[row - reach : row + reach + 1, column - reach : column + reach + 1]
 
 
-def _make_cloth(fabric: np.ndarray, head_width: int, rng: np.random.Generator) -> np.ndarray:
+def _make_cloth(fabric: np.ndarray, head_width: float, rng: np.random.Generator) -> np.ndarray:
     """The surface of a hat, float32 (H, W, 3) from 0 to 255, from an image uint8 of the same shape."""
     cloth = fabric.astype(np.float32)
     down, across = cloth.shape[:2]
